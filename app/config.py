@@ -1,0 +1,95 @@
+"""The closed sections of the configuration: what every run has, whatever its plug-ins.
+
+Hydra types these while composing. Names, types and meaning stand here; values stand in `conf/`. The plug-ins' own
+schemas stand beside their classes. This module imports nothing of the program, and not torch, so that `--help` is quick.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from app.ranges import at_least, one_of, positive
+
+
+@dataclass
+class TrainerConfig:
+    """When to update, validate, log and stop."""
+
+    max_epoch: int  # stop after this many epochs; 0: no limit
+    max_update: int  # stop after this many updates; 0: no limit
+    stop_time_hours: float  # stop after this much training time, resumed time included; 0: no limit
+    patience: int  # stop when the checkpoint metric has not improved for this many validations; 0: never
+    update_freq: int  # batches whose gradients are added before an update
+    clip_norm: float  # largest 2-norm of the gradient; 0: no clipping
+    validate_interval: int  # validate every N epochs; 0: never at an epoch's end
+    validate_interval_updates: int  # validate every N updates; 0: only at an epoch's end
+    log_interval: int  # report every N updates
+    train_split: str  # name of the split to learn from
+    valid_split: str  # name of the split to validate on
+    decode_valid: bool  # also translate the validation split and score it at every validation
+    num_threads: int  # threads for tensor operations on the CPU; 0: all cores
+    device: str  # auto, cpu, cuda, cuda:1, ...
+
+    def check(self) -> Iterator[str]:
+        yield from at_least(self, 0, "max_epoch", "max_update", "stop_time_hours", "patience", "clip_norm")
+        yield from at_least(self, 0, "validate_interval", "validate_interval_updates", "num_threads")
+        yield from positive(self, "update_freq", "log_interval")
+        if not (self.max_epoch or self.max_update or self.stop_time_hours or self.patience):
+            yield "max_update: nothing would ever end this run; set max_update, max_epoch, stop_time_hours or patience"
+
+
+@dataclass
+class CheckpointConfig:
+    """What is saved, when, and what is kept."""
+
+    save_interval_updates: int  # also save every N updates; 0: only after each validation
+    keep_last: int  # newest checkpoints to keep; at least 1
+    keep_best: int  # best checkpoints to keep; 0: none
+    metric: str  # the validation metric that says which is best: loss, nll_loss, ppl, bleu, chrf, ...
+    mode: str  # min or max: which direction of the metric is better
+    resume: bool  # go on from the run directory's newest valid checkpoint
+    finetune_from: str | None  # run or checkpoint directory whose weights start a new run
+
+    def check(self) -> Iterator[str]:
+        yield from at_least(self, 0, "save_interval_updates", "keep_best")
+        yield from positive(self, "keep_last")
+        yield from one_of(self, "mode", "min", "max")
+
+
+@dataclass
+class BatchingConfig:
+    """How sentences are put into batches."""
+
+    max_tokens: int  # most tokens of a training batch on either side, padding counted
+    max_sentences: int  # most sentences of a batch; 0: no limit
+    max_tokens_valid: int  # most tokens of a validation batch
+    shuffle: bool  # false: batches in order of length, for debugging
+    seed: int  # the order of an epoch is a function of this and the epoch's number
+    prefetch: int  # batches made ahead of their use by a thread; 0: none
+
+    def check(self) -> Iterator[str]:
+        yield from positive(self, "max_tokens", "max_tokens_valid")
+        yield from at_least(self, 0, "max_sentences", "prefetch")
+
+
+@dataclass
+class TrainConfig:
+    """Root of `app.train`. The groups are typed by their own schemas (see `app.plugins`)."""
+
+    task: Any
+    model: Any
+    criterion: Any
+    optimizer: Any
+    lr_scheduler: Any
+    tokenizer: Any
+    search: Any
+    scorer: Any
+    tracker: Any
+    callbacks: Any
+    precision: Any
+    trainer: TrainerConfig
+    checkpoint: CheckpointConfig
+    batching: BatchingConfig
+    seed: int  # of parameters, dropout and the order of data
+    run_dir: str  # where everything of this run is written, and found again by the same command
+    cache_dir: str  # prepared data, shared by all runs

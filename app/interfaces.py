@@ -1,0 +1,233 @@
+"""The five kinds of plug-in and what the trainer asks of each. Read this page first.
+
+Letters in shapes: B sentences, S source positions, T target positions, D width, V vocabulary.
+Every plug-in is a class whose constructor takes its own config dataclass first, as `cfg`, and run-time objects after it,
+positionally. It is chosen in `conf/<kind>/*.yaml` by `_target_` and made by `app.plugins.configure`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from app.config import BatchingConfig
+from app.data.batch import Batch
+from app.data.vocabulary import Vocabulary
+
+
+class EncoderOut(NamedTuple):
+    """What the decoder sees of the source."""
+
+    states: Tensor  # [B, S, D]
+    keep: Tensor  # [B, S], False at padding
+
+
+class Cache(Protocol):
+    """Keys and values of the positions decoded so far, a row a hypothesis. `Model.decode` appends to it."""
+
+    def reorder(self, rows: Tensor) -> None:
+        """Make row `rows[i]` the new row i. `rows` [N] may repeat rows and leave rows out."""
+
+    def keep_sentences(self, sentences: Tensor) -> None:
+        """Keep only these sentences' encoder keys and values. `sentences` [M], rising."""
+
+
+class Model(nn.Module, ABC):
+    """Scores of the next token. Encoder-decoders define `encode`; decoder-only models take no `encoder_out`."""
+
+    max_positions: tuple[int, int]  # the longest source and target that can be represented, eos included
+
+    @abstractmethod
+    def __init__(self, cfg: Any, task: "Task"): ...
+
+    @abstractmethod
+    def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
+        """[B, S], [B] -> states [B, S, D]. Padding may stand on either side."""
+
+    @abstractmethod
+    def decode(
+        self, prev_output_tokens: Tensor, encoder_out: EncoderOut | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """Features [B, T, D] at every position of `prev_output_tokens` [B, T].
+
+        With a cache T = 1: the newest token of each row; the cache grows by it. B may then be a multiple K of the
+        encoder's sentences: rows i * K ... i * K + K - 1 are hypotheses of sentence i.
+        """
+
+    @abstractmethod
+    def new_cache(self) -> Cache:
+        """An empty cache for `decode`."""
+
+    @abstractmethod
+    def project(self, features: Tensor) -> Tensor:
+        """[..., D] -> [..., V]: scores whose softmax is the distribution of the next token."""
+
+    @property
+    def output_projection(self) -> nn.Linear | None:
+        """The linear layer that `project` applies, for a loss that fuses it; None where `project` is something else."""
+        return None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features [B, T, D] for a training batch (teacher forcing)."""
+        return self.decode(batch.prev_output_tokens, self.encode(batch.src_tokens, batch.src_lengths))
+
+
+class Loss(NamedTuple):
+    """What a criterion returns. Everything is a sum, so that it may be added over batches and workers."""
+
+    value: Tensor  # scalar, in nats, SUMMED over what `sample_size` counts
+    sample_size: int  # what gradients are divided by: target tokens, or sentences
+    logs: dict[str, Tensor | float]  # sums too; at least loss, nll_loss, ntokens, nsentences
+
+    def detach(self) -> "Loss":
+        return Loss(self.value.detach(), self.sample_size, self.logs)
+
+
+class Criterion(nn.Module, ABC):
+    """The training objective."""
+
+    @abstractmethod
+    def __init__(self, cfg: Any, task: "Task"): ...
+
+    @abstractmethod
+    def forward(self, model: Model, batch: Batch) -> Loss: ...
+
+
+class Shard(NamedTuple):
+    """Which part of every global batch this worker takes."""
+
+    index: int
+    count: int
+
+
+class Dataset(Protocol):
+    """Numbered samples of one split."""
+
+    def __len__(self) -> int: ...
+
+
+class BatchIterator(Protocol):
+    """One epoch's batches, in an order that is a pure function of (seed, epoch). Resumable at any batch."""
+
+    epoch: int
+    num_samples: int  # samples of the epoch that were handed out so far, over all shards
+    padding: float  # the share of positions in this epoch's batches that is padding, 0..1
+
+    def __len__(self) -> int:
+        """Batches left to hand out."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def state_dict(self) -> dict[str, int]:
+        """{"epoch", "num_samples"}: position in samples, so that the number of workers may change."""
+
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
+
+
+class Generator(Protocol):
+    """Models, a search strategy and the task's text, put together: lines in, lines out, in the same order."""
+
+    def generate(self, lines: list[str]) -> list[list["Translation"]]:
+        """The n best translations of every line, best first; one list a line, never fewer."""
+
+
+class Translation(NamedTuple):
+    """One hypothesis as text, with its numbers."""
+
+    text: str  # detokenised
+    pieces: list[str]  # before detokenisation, without eos
+    score: float  # log-probability (natural), normalised by length
+    positional_scores: list[float]  # log-probability of each piece and of eos
+    source_pieces: list[str]
+    alignment: list[int] | None = None  # for each piece, the source piece attended most
+
+
+class Backward(Protocol):
+    """The optimizer as a training step sees it: what scales the loss, if the precision needs it, and backpropagates."""
+
+    def autocast(self) -> AbstractContextManager[Any]: ...
+
+    def backward(self, loss: Tensor) -> None: ...
+
+
+class Task(ABC):
+    """Stores vocabularies, loads data, makes batches, and says what a step is."""
+
+    source_vocabulary: Vocabulary
+    target_vocabulary: Vocabulary
+
+    @abstractmethod
+    def __init__(self, cfg: Any, make_tokenizer: Callable[[], Any], batching: BatchingConfig): ...
+
+    @abstractmethod
+    def prepare(self, cache_dir: Path) -> None:
+        """Learn tokenizers and vocabularies and encode the data, or find it all in the cache. May take minutes."""
+
+    @abstractmethod
+    def save(self, directory: Path) -> None:
+        """Write tokenizers and vocabularies, so that a run directory needs nothing else."""
+
+    @abstractmethod
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote; `prepare` is not needed then."""
+
+    @abstractmethod
+    def dataset(self, split: str) -> Dataset: ...
+
+    @abstractmethod
+    def get_batch_iterator(self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)) -> BatchIterator:
+        """The batches of one epoch; with `epoch=None` in a fixed order, every sample once (validation)."""
+
+    def train_step(self, batch: Batch, model: Model, criterion: Criterion, optimizer: Backward) -> Loss:
+        """Forward and backward of one batch; gradients are added to what is there."""
+        with optimizer.autocast():
+            loss: Loss = criterion(model, batch)
+        optimizer.backward(loss.value)
+        return loss.detach()
+
+    def valid_step(self, batch: Batch, model: Model, criterion: Criterion, optimizer: Backward) -> Loss:
+        """Forward only, in evaluation mode."""
+        with torch.inference_mode(), optimizer.autocast():
+            loss: Loss = criterion(model, batch)
+        return loss
+
+    @abstractmethod
+    def build_generator(self, models: list[Model], search: Any) -> Generator: ...
+
+    @abstractmethod
+    def references(self, split: str) -> tuple[list[str], list[str]] | None:
+        """The raw source and target lines of a split, untouched, for scoring; None where the task has none."""
+
+
+class LRScheduler(ABC):
+    """Sets the learning rate of an optimizer. Implement `lr_at`; override `step` only if validation matters."""
+
+    def __init__(self, cfg: Any, optimizer: torch.optim.Optimizer):
+        self.cfg, self.optimizer = cfg, optimizer
+        self.base_lr: float = optimizer.defaults["lr"]
+        self.step_update(0)
+
+    @abstractmethod
+    def lr_at(self, num_updates: int) -> float:
+        """The learning rate after `num_updates` updates, which the next update uses."""
+
+    def step_update(self, num_updates: int) -> None:
+        """Called after every update, and once with 0."""
+        self.set_lr(self.lr_at(num_updates))
+
+    def step(self, epoch: int, valid_loss: float | None) -> None:
+        """Called after epoch number `epoch` (from 1)."""
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

@@ -1,0 +1,49 @@
+"""The values that a configuration's field may take, each rule a line in the schema's `check`.
+
+A schema dataclass may define `check(self) -> Iterator[str]`: it yields one line a fault, `field: what is wrong; mend`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def at_least(cfg: Any, least: float, *names: str) -> Iterator[str]:
+    """Fields that must not be smaller than `least`."""
+    for name in names:
+        if getattr(cfg, name) < least:
+            yield f"{name}={getattr(cfg, name)}: must be {least} or more"
+
+
+def positive(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must be greater than zero."""
+    for name in names:
+        if not getattr(cfg, name) > 0:
+            yield f"{name}={getattr(cfg, name)}: must be greater than 0"
+
+
+def between(cfg: Any, low: float, high: float, *names: str) -> Iterator[str]:
+    """Fields that must lie in low..high, both included."""
+    for name in names:
+        if not low <= getattr(cfg, name) <= high:
+            yield f"{name}={getattr(cfg, name)}: must lie between {low} and {high}"
+
+
+def probability(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must lie in 0..1, 1 left out: a rate of dropout, a share."""
+    for name in names:
+        if not 0 <= getattr(cfg, name) < 1:
+            yield f"{name}={getattr(cfg, name)}: must be 0 or more and less than 1"
+
+
+def one_of(cfg: Any, name: str, *choices: str) -> Iterator[str]:
+    """A field that must be one of a few words."""
+    if getattr(cfg, name) not in choices:
+        yield f"{name}={getattr(cfg, name)}: must be one of {', '.join(choices)}"
+
+
+def divides(cfg: Any, divisor: str, *names: str) -> Iterator[str]:
+    """Fields of which another field must be a divisor (attention heads and widths)."""
+    for name in names:
+        number = getattr(cfg, divisor)
+        if number > 0 and getattr(cfg, name) % number:
+            yield f"{divisor}={number}: must divide {name}={getattr(cfg, name)}"

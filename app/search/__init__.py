@@ -1,0 +1,31 @@
+"""From next-token scores to hypotheses. One file a strategy; this page says what a strategy is."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from app.data.vocabulary import Vocabulary
+from app.interfaces import Model
+
+
+class Hypothesis(NamedTuple):
+    """One finished output of a search."""
+
+    tokens: Tensor  # [T], eos at the end, nothing in front
+    score: float  # sum of `positional_scores`, divided by T ** lenpen where the search normalises
+    positional_scores: Tensor  # [T] log-probabilities
+    attention: Tensor | None = None  # [T, S] the last layer's cross attention, mean over heads, where it was asked for
+
+
+class Search(ABC):
+    """A way to find good outputs."""
+
+    @abstractmethod
+    def __init__(self, cfg: Any, vocabulary: Vocabulary): ...
+
+    @abstractmethod
+    def generate(
+        self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, prefix_tokens: Tensor | None = None
+    ) -> list[list[Hypothesis]]:
+        """[B, S], [B], [B, P] or None -> for every row its hypotheses, best first. Several models are an ensemble."""

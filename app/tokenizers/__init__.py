@@ -1,0 +1,30 @@
+"""Text <-> pieces. One file a tokenizer; this page says what a tokenizer is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class Tokenizer(ABC):
+    """Splits a line into pieces and joins pieces into a line. One instance serves one vocabulary."""
+
+    @abstractmethod
+    def __init__(self, cfg: Any): ...
+
+    def train(self, lines: Iterable[str]) -> None:
+        """Learn from the training text. Most tokenizers have nothing to learn."""
+
+    @abstractmethod
+    def encode(self, line: str) -> list[str]:
+        """The pieces of a line (without its newline)."""
+
+    @abstractmethod
+    def decode(self, pieces: list[str]) -> str:
+        """The line that `pieces` spell, as a reader expects it."""
+
+    def save(self, directory: Path) -> None:
+        """Write what was learnt into an existing directory."""
+
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote."""
