@@ -12,13 +12,7 @@ from typing import Any, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-
-class ConfigError(Exception):
-    """All faults that were found in a configuration, one line each."""
-
-    def __init__(self, faults: list[str]):
-        super().__init__("\n".join(faults))
-        self.faults = faults
+from app.errors import ConfigError
 
 
 def configure(node: Mapping[str, Any], kind: type) -> Callable[..., Any]:

@@ -1,0 +1,61 @@
+"""What can go wrong for a reason that the user can mend. `app.cli` prints the message in one line and exits with the code."""
+
+
+class UserError(Exception):
+    """Names the thing, the place and the mend."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """All faults that were found in a configuration, one line each."""
+
+    exit_code = 2
+
+    def __init__(self, faults: list[str]):
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class DataError(UserError):
+    """Text or prepared data that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged or of another model."""
+
+    exit_code = 4
+
+
+class StorageError(UserError):
+    """A disk that is full or cannot be written."""
+
+    exit_code = 5
+
+
+class NumericsError(UserError):
+    """Losses or gradients that stay non-finite."""
+
+    exit_code = 6
+
+
+class WorkerError(UserError):
+    """A data worker that died or hangs."""
+
+    exit_code = 7
+
+
+class LockedError(UserError):
+    """A run directory that another process is writing."""
+
+    exit_code = 9
+
+
+class Stopped(UserError):
+    """A signal ended the run after its state was saved; 128 + the signal's number."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
