@@ -1,0 +1,102 @@
+"""Vocabulary: fairseq's ids, order and file."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.data.vocabulary import Vocabulary
+from app.errors import DataError
+
+GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden")) / "data"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden files at {GOLDEN}; set GOLDEN_DIR")
+
+
+def golden(kind: str) -> list[Path]:
+    return sorted(GOLDEN.glob(f"**/{kind}*.json"))
+
+
+def test_specials_come_first_and_are_not_in_the_file(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(["a", "b"], [5, 3])
+    vocabulary.save(tmp_path / "dict.txt")
+    assert (tmp_path / "dict.txt").read_text() == "a 5\nb 3\n"
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "a", "b", "?"]
+    assert [vocabulary.index(piece) for piece in pieces] == [0, 1, 2, 3, 4, 5, 3]
+
+
+def test_encode_appends_eos_and_decode_leaves_it_out() -> None:
+    vocabulary = Vocabulary(["a", "b"], [5, 3])
+    ids = vocabulary.encode(["b", "a", "c"])
+    assert ids.dtype == np.int32
+    assert ids.tolist() == [5, 4, 3, 2]
+    assert vocabulary.decode(ids) == ["b", "a", "<unk>"]
+    assert vocabulary.encode([], append_eos=False).tolist() == []
+
+
+def test_file_may_hold_any_piece_without_a_space_or_newline(tmp_path: Path) -> None:
+    pieces = ["\t", "\u2028", "\x85", "\r", "▁", "#fairseq:overwrite", "é", "\x00"]
+    saved = Vocabulary(pieces, list(range(8)))
+    saved.save(tmp_path / "dict.txt")
+    assert Vocabulary.load(tmp_path / "dict.txt") == saved
+    assert list(tmp_path.iterdir()) == [tmp_path / "dict.txt"]
+
+
+def test_piece_may_stand_twice_where_the_file_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "dict.txt"
+    path.write_text("a 5\nb 3\na 2 #fairseq:overwrite\n")
+    vocabulary = Vocabulary.load(path)
+    assert (len(vocabulary), vocabulary.index("a")) == (7, 6)
+    vocabulary.save(path)
+    assert path.read_text() == "a 5\nb 3\na 2 #fairseq:overwrite\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a 5\nb\n", r"dict.txt:2: 'b' is not `piece count`"),
+        (b"a 5\n\nb 3\n", "dict.txt:2"),
+        (b"a five\n", "dict.txt:1"),
+        (b"a 5\na 3\n", "dict.txt:2: piece 'a' stands twice"),
+        (b"a 5\n<pad> 3\n", "dict.txt:2: piece '<pad>' stands twice"),
+        (b"a 5\n\xe9 3\n", "dict.txt: not UTF-8 at byte 4"),
+    ],
+)
+def test_damaged_file_is_refused_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "dict.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        Vocabulary.load(tmp_path / "dict.txt")
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dict.txt: cannot be read \(No such file"):
+        Vocabulary.load(tmp_path / "dict.txt")
+
+
+@needs_golden
+@pytest.mark.parametrize("path", golden("dictionary_encode"), ids=str)
+def test_encodes_as_fairseq(path: Path) -> None:
+    case: dict[str, Any] = json.loads(path.read_text())
+    vocabulary = Vocabulary.load(path.with_name(case["files"][0]))
+    assert vocabulary.pieces == case["symbols"]
+    for line in case["lines"]:
+        assert vocabulary.encode(line["tokens"]).tolist() == line["ids"]
+        assert vocabulary.encode(line["tokens"], append_eos=False).tolist() == line["ids_without_eos"]
+        assert " ".join(vocabulary.decode(line["ids"])) == line["string"]
+
+
+@needs_golden
+@pytest.mark.parametrize("path", golden("dictionary_finalize"), ids=str)
+def test_orders_cuts_and_pads_as_fairseq(path: Path) -> None:
+    case: dict[str, Any] = json.loads(path.read_text())
+    for result in case["results"]:
+        vocabulary = Vocabulary.from_counts(
+            dict(case["counts_in_order_of_first_appearance"]),
+            result["threshold"],
+            result["nwords"],
+            result["padding_factor"],
+        )
+        assert vocabulary.pieces == result["symbols"]
+        assert vocabulary.counts == result["counts"]
