@@ -7,10 +7,17 @@ from typing import Any
 
 
 class Tokenizer(ABC):
-    """Splits a line into pieces and joins pieces into a line. One instance serves one vocabulary."""
+    """Splits a line into pieces and joins pieces into a line. One instance serves one vocabulary.
 
-    @abstractmethod
-    def __init__(self, cfg: Any): ...
+    A piece holds neither a space nor a newline. Instances are sent to worker processes, so they must pickle.
+    """
+
+    def __init__(self, cfg: Any):
+        self.cfg = cfg  # with the training text and `sources`, all that `train` depends on
+
+    def sources(self) -> list[Path]:
+        """Files that `train` reads beside the text; a run directory needs them no more."""
+        return []
 
     def train(self, lines: Iterable[str]) -> None:
         """Learn from the training text. Most tokenizers have nothing to learn."""
