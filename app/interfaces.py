@@ -33,7 +33,10 @@ class Cache(Protocol):
         """Make row `rows[i]` the new row i. `rows` [N] may repeat rows and leave rows out."""
 
     def keep_sentences(self, sentences: Tensor) -> None:
-        """Keep only these sentences' encoder keys and values. `sentences` [M], rising."""
+        """Keep only these sentences' encoder keys and values. `sentences` [M], rising.
+
+        The caller keeps the same rows of its `EncoderOut`, and keeps the hypotheses' rows by `reorder`.
+        """
 
 
 class Model(nn.Module, ABC):
@@ -41,8 +44,8 @@ class Model(nn.Module, ABC):
 
     max_positions: tuple[int, int]  # the longest source and target that can be represented, eos included
 
-    @abstractmethod
-    def __init__(self, cfg: Any, task: "Task"): ...
+    def __init__(self, cfg: Any, task: "Task"):
+        super().__init__()
 
     @abstractmethod
     def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
@@ -71,6 +74,10 @@ class Model(nn.Module, ABC):
         """The linear layer that `project` applies, for a loss that fuses it; None where `project` is something else."""
         return None
 
+    def cross_attention(self, prev_output_tokens: Tensor, encoder_out: EncoderOut) -> Tensor | None:
+        """[B, T] -> attention to the source [B, T, S], mean over heads, for alignments; None where there is none."""
+        return None
+
     def forward(self, batch: Batch) -> Tensor:
         """Features [B, T, D] for a training batch (teacher forcing)."""
         return self.decode(batch.prev_output_tokens, self.encode(batch.src_tokens, batch.src_lengths))
@@ -90,8 +97,8 @@ class Loss(NamedTuple):
 class Criterion(nn.Module, ABC):
     """The training objective."""
 
-    @abstractmethod
-    def __init__(self, cfg: Any, task: "Task"): ...
+    def __init__(self, cfg: Any, task: "Task"):
+        super().__init__()
 
     @abstractmethod
     def forward(self, model: Model, batch: Batch) -> Loss: ...

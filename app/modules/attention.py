@@ -1,0 +1,144 @@
+"""Multi-head attention, and the keys and values that decoding keeps."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from app.modules.dropout import Dropout
+
+
+class KeyValues:
+    """Keys and values of one attention, a row a hypothesis. Room grows by doubling, so that a step copies one position."""
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None  # [N, H, room, d]
+        self.values: Tensor | None = None
+        self.length = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, H, T, d] twice -> everything so far, [N, H, length, d] twice."""
+        end = self.length + keys.size(2)
+        if self.keys is None or self.values is None or end > self.keys.size(2):
+            room = max(16, 2 * end)
+            self.keys, self.values = self._grown(self.keys, keys, room), self._grown(self.values, values, room)
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _grown(self, old: Tensor | None, like: Tensor, room: int) -> Tensor:
+        n, h, _, d = like.shape
+        new = like.new_empty(n, h, room, d)
+        if old is not None:
+            new[:, :, : self.length] = old[:, :, : self.length]
+        return new
+
+    def select(self, rows: Tensor) -> None:
+        """Make row `rows[i]` the new row i."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+
+
+class MultiheadAttention(nn.Module):
+    """Scaled dot-product attention with several heads (Vaswani et al., 2017, sec. 3.2.2)."""
+
+    def __init__(self, dim: int, heads: int, dropout: float, memory_dim: int | None = None):
+        super().__init__()
+        memory_dim = dim if memory_dim is None else memory_dim
+        self.heads = heads
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(memory_dim, dim)
+        self.v_proj = nn.Linear(memory_dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+        self.dropout = Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier; with gain 1/sqrt(2) where queries, keys and values have one width, as if they were one matrix."""
+        gain = 2**-0.5 if self.k_proj.in_features == self.q_proj.in_features else 1.0
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            nn.init.xavier_uniform_(projection.weight, gain=gain)
+            nn.init.zeros_(projection.bias)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        cache: KeyValues | None = None,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Self-attention of x [B, T, D], or its attention to `context` [B, C, D], which then holds x as well.
+
+        `mask` (True: may be seen) broadcasts to [B, H, T, C]. With a cache, `context` is what is new since the last call.
+        """
+        if context is None:
+            weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
+            bias = torch.cat([self.q_proj.bias, self.k_proj.bias, self.v_proj.bias])
+            q, k, v = (self._split(y) for y in F.linear(x, weight, bias).chunk(3, dim=-1))
+        else:
+            q, (k, v) = self._split(self.q_proj(x)), self.keys_values(context)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        return self._join(self._attend(q, k, v, mask, causal and cache is None))
+
+    def over(self, x: Tensor, memory: Tensor, mask: Tensor | None = None, cache: KeyValues | None = None) -> Tensor:
+        """Attention of x [B, T, D] to memory [M, S, E], masked by [M, 1, 1 or T, S].
+
+        B may be a multiple of M where T = 1: the rows of one memory are then taken as queries side by side, and the
+        memory's keys and values are neither repeated nor computed again.
+        """
+        batch = x.size(0)
+        q = self._split(self.q_proj(x).view(memory.size(0), -1, x.size(-1)))  # [M, H, B / M * T, d]
+        if cache is not None and cache.length:
+            assert cache.keys is not None and cache.values is not None
+            k, v = cache.keys, cache.values
+        else:
+            k, v = self.keys_values(memory)
+            if cache is not None:
+                cache.keys, cache.values, cache.length = k, v, k.size(2)
+        y = self._attend(q, k, v, mask, causal=False)
+        return self._join(y).view(batch, -1, x.size(-1))
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """[M, S, E] -> keys and values [M, H, S, d]."""
+        weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
+        bias = torch.cat([self.k_proj.bias, self.v_proj.bias])
+        k, v = F.linear(memory, weight, bias).chunk(2, dim=-1)
+        return self._split(k), self._split(v)
+
+    def weights_over(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `over` weighs the memory with, mean over heads: [B, T, S]."""
+        q, k = self._split(self.q_proj(x)), self.keys_values(memory)[0]
+        return _weights(q, k, mask, causal=False).mean(dim=1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, T, D] -> [B, H, T, d]
+
+    def _join(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
+        return out
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        p = self.dropout.p if self.training else 0.0
+        if q.device.type != "cpu" or (p == 0.0 and q.dtype == torch.float32):
+            return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
+        # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
+        weights = self.dropout(_weights(q, k, mask, causal))
+        return weights.to(v.dtype) @ v
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """[B, H, T, d], [B, H, S, d] -> softmax of the scaled products [B, H, T, S], in fp32."""
+    scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)
+    if causal:
+        scores = scores.masked_fill(_future(q.size(2), k.size(2), q.device), float("-inf"))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1, dtype=torch.float32)
+
+
+def _future(queries: int, keys: int, device: torch.device) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu_(keys - queries + 1)

@@ -1,0 +1,116 @@
+"""One layer of a Transformer's encoder and of its decoder (Vaswani et al., 2017, sec. 3.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from app.modules.activations import ACTIVATIONS
+from app.modules.attention import KeyValues, MultiheadAttention
+from app.modules.dropout import Dropout
+
+
+@dataclass
+class LayerConfig:
+    """The sizes and rates of one side's layers."""
+
+    embed_dim: int  # width
+    ffn_embed_dim: int  # width inside the feed-forward part
+    attention_heads: int  # heads of every attention
+    normalize_before: bool  # layer norm before each part (pre-norm) rather than after it
+    activation_fn: str  # of the feed-forward part
+    dropout: float  # after each part
+    attention_dropout: float  # on attention weights
+    activation_dropout: float  # inside the feed-forward part
+
+
+class Layer(nn.Module):
+    """What both sides share: the feed-forward part, and how a part is normed and added to its input."""
+
+    def __init__(self, cfg: LayerConfig):
+        super().__init__()
+        self.normalize_before = cfg.normalize_before
+        self.activation = ACTIVATIONS[cfg.activation_fn]
+        self.dropout = Dropout(cfg.dropout)
+        self.activation_dropout = Dropout(cfg.activation_dropout)
+        self.self_attn = MultiheadAttention(cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(cfg.embed_dim)
+        self.fc1 = nn.Linear(cfg.embed_dim, cfg.ffn_embed_dim)
+        self.fc2 = nn.Linear(cfg.ffn_embed_dim, cfg.embed_dim)
+        self.final_layer_norm = nn.LayerNorm(cfg.embed_dim)
+        for linear in (self.fc1, self.fc2):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def before(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        return norm(x) if self.normalize_before else x
+
+    def after(self, norm: nn.LayerNorm, residual: Tensor, y: Tensor) -> Tensor:
+        x = residual + self.dropout(y)
+        return x if self.normalize_before else norm(x)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        y = self.activation_dropout(self.activation(self.fc1(self.before(self.final_layer_norm, x))))
+        return self.after(self.final_layer_norm, x, self.fc2(y))
+
+
+class EncoderLayer(Layer):
+    """Self-attention, then feed-forward."""
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """[B, S, D]; mask [B, 1, 1, S], True where a key may be seen."""
+        y = self.self_attn(self.before(self.self_attn_layer_norm, x), mask)
+        return self.feed_forward(self.after(self.self_attn_layer_norm, x, y))
+
+
+class DecoderLayer(Layer):
+    """Causal self-attention, attention to the encoder's states (unless there is none), then feed-forward."""
+
+    def __init__(self, cfg: LayerConfig, memory_dim: int, cross_attention: bool, cross_self_attention: bool):
+        super().__init__(cfg)
+        self.cross_self_attention = cross_self_attention
+        self.encoder_attn: MultiheadAttention | None = None
+        if cross_attention:
+            self.encoder_attn = MultiheadAttention(
+                cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout, memory_dim=memory_dim
+            )
+            self.encoder_attn_layer_norm = nn.LayerNorm(cfg.embed_dim)
+
+    def forward(
+        self, x: Tensor, memory: Tensor | None, mask: Tensor | None, cache: tuple[KeyValues, KeyValues] | None = None
+    ) -> Tensor:
+        """x [B, T, D], memory [B, S, E] with mask [B, 1, 1, S] -> [B, T, D]; with a cache T = 1."""
+        x = self.attend_self(x, memory, mask, cache)
+        if self.encoder_attn is not None and memory is not None:
+            y = self.before(self.encoder_attn_layer_norm, x)
+            y = self.encoder_attn.over(y, memory, mask, None if cache is None else cache[1])
+            x = self.after(self.encoder_attn_layer_norm, x, y)
+        return self.feed_forward(x)
+
+    def attend_self(
+        self, x: Tensor, memory: Tensor | None, mask: Tensor | None, cache: tuple[KeyValues, KeyValues] | None
+    ) -> Tensor:
+        """The self-attention part; with `cross_self_attention` it sees the encoder's states in front of the target."""
+        seen = None if cache is None else cache[0]
+        y = self.before(self.self_attn_layer_norm, x)
+        if not self.cross_self_attention or memory is None:
+            y = self.self_attn(y, causal=True, cache=seen)
+        else:
+            rows = x.size(0) // memory.size(0)
+            first = seen is None or seen.length == 0
+            context = torch.cat([memory.repeat_interleave(rows, 0), y], dim=1) if first else y
+            y = self.self_attn(y, self._memory_and_past(x, memory, mask, rows, seen), cache=seen, context=context)
+        return self.after(self.self_attn_layer_norm, x, y)
+
+    @staticmethod
+    def _memory_and_past(
+        x: Tensor, memory: Tensor, mask: Tensor | None, rows: int, seen: KeyValues | None
+    ) -> Tensor:
+        """[B, 1, T, S + past]: all of the memory that is not padding, and no future."""
+        new = x.size(1)
+        past = new if seen is None else max(seen.length - memory.size(1), 0) + new
+        target = torch.ones(new, past, dtype=torch.bool, device=x.device).tril_(past - new)
+        if mask is None:
+            mask = torch.ones(memory.size(0), 1, 1, memory.size(1), dtype=torch.bool, device=x.device)
+        source = mask.repeat_interleave(rows, 0).expand(-1, -1, new, -1)
+        return torch.cat([source, target.expand(x.size(0), 1, -1, -1)], dim=-1)

@@ -1,0 +1,76 @@
+"""Reads the golden files: numbers that the real fairseq computed (see `docs/architecture.md`).
+
+`$GOLDEN_DIR` names their folder; by default it is `../shared/golden` beside the project. Cases are found by listing it.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from app.data.vocabulary import Vocabulary
+
+GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
+
+
+@dataclass
+class Case:
+    """One golden case: its JSON as attributes of `spec`, its tensors by name."""
+
+    path: Path
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        spec: dict[str, Any] = json.loads(self.path.read_text())
+        return spec
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        return load_file(self.path.with_name(self.spec["tensors_file"]))
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names start with `prefix/`, without it."""
+        return {k.removeprefix(f"{prefix}/"): v for k, v in self.tensors.items() if k.startswith(f"{prefix}/")}
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["case"])
+
+
+def cases(kind: str) -> list[Any]:
+    """Every case of a kind as pytest parameters; one skipped parameter that says so where there are no golden files."""
+    paths = sorted((GOLDEN_DIR / kind).glob("*.json"))
+    if not paths:
+        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no golden files in {GOLDEN_DIR / kind}"))]
+    return [pytest.param(Case(path), id=path.stem) for path in paths]
+
+
+def claimed(kind: str, waiting: tuple[str, ...], prefixes: tuple[str, ...]) -> list[Any]:
+    """The cases of a kind whose names start with one of `prefixes`; fails where a case is neither these nor waiting."""
+    chosen = []
+    for parameter in cases(kind):
+        case = parameter.values[0]
+        if case is None or case.name.startswith(prefixes) and not case.name.startswith(waiting):
+            chosen.append(parameter)
+        else:
+            assert case.name.startswith(waiting), f"{kind}/{case.name}: no test claims this golden case"
+    return chosen
+
+
+def vocabulary(size: int) -> Vocabulary:
+    """A vocabulary of this many symbols, the four special ones included."""
+    return Vocabulary([f"w{i}" for i in range(size - 4)], [1] * (size - 4))
+
+
+def task_of(case: Case) -> Any:
+    """What a model or criterion asks of its task."""
+    source = case.spec.get("source_dict", {}).get("size", 4)
+    target = case.spec.get("target_dict", {}).get("size", 4)
+    return SimpleNamespace(source_vocabulary=vocabulary(source), target_vocabulary=vocabulary(target))
