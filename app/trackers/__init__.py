@@ -11,8 +11,8 @@ class Tracker(ABC):
     @abstractmethod
     def __init__(self, cfg: Any, run_dir: Path): ...
 
-    def start(self, config: dict[str, Any]) -> None:
-        """Called once, with the whole resolved configuration."""
+    def start(self, config: dict[str, Any], num_updates: int) -> None:
+        """Called once, with the whole resolved configuration and the updates done so far: 0, or a checkpoint's."""
 
     @abstractmethod
     def log(self, kind: str, num_updates: int, metrics: dict[str, float]) -> None:
