@@ -1,0 +1,42 @@
+"""Several models read as one while a search runs."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from app.interfaces import EncoderOut, Model
+
+
+class Ensemble:
+    """The mean of the models' distributions, step by step, over the rows that a search keeps alive."""
+
+    def __init__(self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, temperature: float):
+        self.models = models
+        self.temperature = temperature
+        self.encoder_outs = [model.encode(src_tokens, src_lengths) for model in models]
+        self.caches = [model.new_cache() for model in models]
+        self.max_len = min(model.max_positions[1] for model in models)  # positions of the target, eos counted
+
+    def log_probs(self, tokens: Tensor) -> Tensor:
+        """The newest token of each row, [N] -> log-probabilities of the one after it, [N, V], in fp32."""
+        each = []
+        for model, encoder_out, cache in zip(self.models, self.encoder_outs, self.caches):
+            logits = model.project(model.decode(tokens.unsqueeze(1), encoder_out, cache)[:, -1])
+            if self.temperature != 1.0:
+                logits = logits / self.temperature
+            each.append(logits.log_softmax(dim=-1, dtype=torch.float32))
+        if len(each) == 1:
+            return each[0]
+        return torch.stack(each).logsumexp(dim=0) - math.log(len(each))
+
+    def reorder(self, rows: Tensor) -> None:
+        """Make row `rows[i]` the new row i of every cache."""
+        for cache in self.caches:
+            cache.reorder(rows)
+
+    def keep_sentences(self, sentences: Tensor) -> None:
+        """Forget the source of every sentence but these. `sentences` [M], rising."""
+        for cache in self.caches:
+            cache.keep_sentences(sentences)
+        self.encoder_outs = [EncoderOut(out.states[sentences], out.keep[sentences]) for out in self.encoder_outs]

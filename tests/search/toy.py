@@ -1,0 +1,101 @@
+"""A model that is a table, so that every output's probability can be worked out by hand."""
+
+from itertools import product
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from app.data.vocabulary import Vocabulary
+from app.interfaces import EncoderOut, Model
+from app.search import Hypothesis
+from app.search.beam import BeamConfig, BeamSearch
+
+VOCABULARY = Vocabulary(["a", "b", "c"], [1, 1, 1])
+BEAM = Path(__file__).parents[2] / "conf" / "search" / "beam.yaml"
+PAD, EOS = VOCABULARY.pad, VOCABULARY.eos
+
+
+class TableCache:
+    """What each row has decoded so far: enough to see that a search keeps its rows in order."""
+
+    def __init__(self) -> None:
+        self.tokens: Tensor | None = None
+        self.most_rows = 0
+        self.row_steps = 0
+
+    def reorder(self, rows: Tensor) -> None:
+        assert self.tokens is not None
+        self.tokens = self.tokens[rows]
+
+    def keep_sentences(self, sentences: Tensor) -> None: ...
+
+    def append(self, tokens: Tensor) -> Tensor:
+        self.tokens = tokens if self.tokens is None else torch.cat([self.tokens, tokens], dim=1)
+        self.row_steps += tokens.size(0)
+        return self.tokens
+
+
+class TableModel(Model):
+    """Scores depend on the source's first token, on the previous token, and on the number of tokens so far."""
+
+    max_positions = (50, 50)
+
+    def __init__(self, seed: int = 0, scale: float = 2.0):
+        super().__init__()
+        size = len(VOCABULARY)
+        noise = torch.Generator().manual_seed(seed)
+        self.table = torch.randn(size, 16, size, size, generator=noise) * scale
+        self.last_cache = TableCache()
+
+    def encode(self, src_tokens, src_lengths):
+        first = src_tokens.where(src_tokens != PAD, 0).max(dim=1).values
+        return EncoderOut(first[:, None, None].float(), src_tokens != PAD)
+
+    def new_cache(self):
+        self.last_cache = TableCache()
+        return self.last_cache
+
+    def decode(self, prev_output_tokens, encoder_out=None, cache=None):
+        sofar = prev_output_tokens if cache is None else cache.append(prev_output_tokens)
+        source = encoder_out.states[:, 0, 0].long()
+        source = source.repeat_interleave(sofar.size(0) // source.size(0))
+        mix = (sofar * torch.arange(1, sofar.size(1) + 1)).cumsum(dim=1) % 16  # depends on everything so far
+        return self.table[source.unsqueeze(1), mix, sofar][:, -prev_output_tokens.size(1) :]
+
+    def project(self, features):
+        return features
+
+
+def config(**changes) -> BeamConfig:
+    """The values of `conf/search/beam.yaml`, with changes."""
+    values = OmegaConf.to_container(OmegaConf.load(BEAM))
+    assert isinstance(values, dict)
+    del values["_target_"]
+    return BeamConfig(**{**values, **changes})
+
+
+def search(model: Model | list[Model], sources: list[list[int]], prefix=None, **changes) -> list[list[Hypothesis]]:
+    """The hypotheses for sources given as lists of ids, without eos, padded at the end."""
+    lengths = torch.tensor([len(source) + 1 for source in sources])
+    tokens = torch.full((len(sources), int(lengths.max())), PAD)
+    for row, source in enumerate(sources):
+        tokens[row, : len(source) + 1] = torch.tensor([*source, EOS])
+    models = model if isinstance(model, list) else [model]
+    changes.setdefault("nbest", changes.get("beam", 5))
+    return BeamSearch(config(**changes), VOCABULARY).generate(models, tokens, lengths, prefix)
+
+
+def log_prob(model: Model, source: list[int], output: list[int]) -> float:
+    """The log-probability of an output (with eos), decoded by force."""
+    src = torch.tensor([[*source, EOS]])
+    features = model.decode(torch.tensor([[EOS, *output[:-1]]]), model.encode(src, torch.tensor([src.size(1)])))
+    log_probs = model.project(features).log_softmax(dim=-1)[0]
+    return log_probs[range(len(output)), output].sum().item()
+
+
+def all_outputs(longest: int) -> list[list[int]]:
+    """Every output of 1 to `longest` tokens, eos after them. <s> is a token like others, <pad> never one."""
+    tokens = [t for t in range(len(VOCABULARY)) if t not in (PAD, EOS)]
+    return [[*words, EOS] for n in range(1, longest + 1) for words in product(tokens, repeat=n)]
