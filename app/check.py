@@ -1,0 +1,118 @@
+"""Everything that can be wrong with a configuration is found here, before anything is built."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from app.errors import ConfigError
+from app.plugins import configure
+from app.schema import join, typed
+
+KINDS = {  # config group -> the interface that its classes implement; imported only when something is checked against it
+    "task": "app.interfaces.Task",
+    "model": "app.interfaces.Model",
+    "criterion": "app.interfaces.Criterion",
+    "optimizer": "torch.optim.Optimizer",
+    "lr_scheduler": "app.interfaces.LRScheduler",
+    "tokenizer": "app.tokenizers.Tokenizer",
+    "search": "app.search.Search",
+    "scorer": "app.scorers.Scorer",
+    "tracker": "app.trackers.Tracker",
+    "callbacks": "app.callbacks.Callback",
+    "precision": "app.runtime.precision.Precision",
+}
+SEVERAL = {"scorer", "tracker", "callbacks"}  # groups that hold any number of plug-ins, each under a name of its own
+
+
+def configure_all(values: Mapping[str, Any], root: type) -> tuple[Any, dict[str, Any]]:
+    """The root dataclass, its groups plain dicts; and each group's factory, or its dict of factories.
+
+    `values` are plain and resolved. Raises `ConfigError` with the faults of all groups, all closed sections, and the
+    rules between them.
+    """
+    groups = [field.name for field in fields(root) if field.name in KINDS]
+    nodes = {group: node_of(group, values) for group in groups}
+    faults: list[str] = []
+    plugins: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
+    for group, node in nodes.items():
+        made = {name: attempt(child, group, name, faults) for name, child in node.items()} if group in SEVERAL else {}
+        plugins[group] = made if group in SEVERAL else attempt(node, group, "", faults)
+        sections[group] = plugins[group].args[0] if getattr(plugins[group], "args", ()) else None
+    cfg: Any = None
+    try:
+        cfg = typed(root, {**values, **dict.fromkeys(groups)})
+        sections |= {field.name: getattr(cfg, field.name) for field in fields(root) if field.name not in groups}
+    except ConfigError as error:
+        faults += error.faults
+    faults += between_sections(sections, plugins)
+    if faults:
+        raise ConfigError(faults)
+    for group, node in nodes.items():
+        setattr(cfg, group, node)
+    return cfg, plugins
+
+
+def node_of(group: str, values: Mapping[str, Any]) -> Any:
+    """A group's node; a group of several that nothing was chosen for is empty."""
+    node = values.get(group, "???")
+    return {} if group in SEVERAL and node in ("???", None) else node
+
+
+def attempt(node: Any, group: str, name: str, faults: list[str]) -> Any:
+    """The configured factory, or None and its faults."""
+    if node == "???":
+        faults.append(f"{group}: nothing is chosen; give {group}=OPTION")
+        return None
+    try:
+        return configure(node, KINDS[group], join(group, name) if name else group)
+    except ConfigError as error:
+        faults += error.faults
+        return None
+
+
+def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) -> Iterator[str]:
+    """Rules that no section can know alone. A section that has faults of its own is None, and its rules wait."""
+    task, model, trainer = (sections.get(name) for name in ("task", "model", "trainer"))
+    batching, checkpoint = sections.get("batching"), sections.get("checkpoint")
+    if getattr(model, "share_all_embeddings", False) and not getattr(task, "joined_dictionary", True):
+        yield "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true"
+    for side in ("source", "target"):
+        longest = getattr(task, f"max_{side}_positions", 0)
+        if batching is not None and 0 < batching.max_tokens < longest:
+            yield (
+                f"batching.max_tokens={batching.max_tokens}: the longest kept {side} (task.max_{side}_positions={longest})"
+                " fits in no batch; raise the one or lower the other"
+            )
+    if checkpoint is not None and trainer is not None and "scorer" in plugins:
+        known = ["loss", "nll_loss", "ppl", *(plugins["scorer"] if trainer.decode_valid else ())]
+        if checkpoint.metric not in known:
+            yield f"checkpoint.metric={checkpoint.metric}: this run will have {', '.join(known)}; see scorer=..."
+    if trainer is not None:
+        yield from device_faults(trainer.device)
+    if plugins.get("optimizer") is not None:
+        yield from optimizer_faults(plugins["optimizer"])
+
+
+def device_faults(device: str) -> Iterator[str]:
+    import torch
+
+    if device == "auto":
+        return
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        yield f"trainer.device={device}: must be auto, cpu, cuda or cuda:N"
+        return
+    if kind == "cuda" and not torch.cuda.is_available():
+        yield f"trainer.device={device}: no CUDA device is visible here; set trainer.device=cpu or auto"
+
+
+def optimizer_faults(optimizer: Any) -> Iterator[str]:
+    """Optimizers refuse bad values when they are made, so one is made for a single number."""
+    import torch
+
+    try:
+        optimizer([torch.zeros((), requires_grad=True)])
+    except (ValueError, TypeError, RuntimeError) as error:
+        yield f"optimizer: {error}"

@@ -1,0 +1,198 @@
+"""What every command does before and after its work: compose, check, set up logging, turn errors into exit codes.
+
+`main = command("train", run)` makes the entry point of `python -m app.train`. Hydra does what Hydra does (`--help`,
+`--cfg job`, `--info`, `-m`, completion); before it starts a run, everything that will be run is composed and checked.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from app import config
+from app.check import configure_all
+from app.compose import CONF, Composed, compose_one, compose_sweep, config_dir, plain_item
+from app.errors import ConfigError, UserError
+from app.plugins import open_search_paths
+from app.resolvers import register_resolvers
+from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
+
+Function = Callable[[Any, dict[str, Any]], float | None]
+
+register_resolvers()  # at import, because a worker that unpickles a job resolves names before it runs anything of ours
+
+
+def command(config_name: str, function: Function) -> Callable[[], None]:
+    """The entry point that composes `conf/<config_name>.yaml` and calls `function(cfg, plugins)`.
+
+    The root is typed by `<Name>Config` of `app.config`, which the YAML names as `<config_name>_schema`.
+    """
+    job = Job(config_name, function)
+
+    def main() -> None:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach `told` instead of being printed by Hydra
+        store_schema(config_name)
+        args = arguments(config_name)
+        with told(config_name):
+            if args.checked:
+                log_to_stderr()
+            if args.checked or (args.overrides and not args.silent):
+                check_command_line(args)
+            hydra.main(str(CONF), config_name, version_base="1.3")(job)()
+
+    return main
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a command: what Hydra calls with the composed config, here or on another machine."""
+
+    config_name: str
+    function: Function
+
+    def __call__(self, node: DictConfig) -> float | None:
+        settings = HydraConfig.get()
+        directory = Path(settings.runtime.output_dir)
+        if "run_dir" in node:
+            node.run_dir = str(directory)  # the same key is right in single runs and in sweeps
+        try:
+            open_search_paths(settings.runtime.config_sources)
+            return self.work(node, directory)
+        except UserError as error:
+            if isinstance(error, ConfigError):
+                with suppress(OSError):  # leave no directory behind, unless there is something in it
+                    directory.rmdir()
+            if settings.mode == RunMode.MULTIRUN:  # the other jobs go on, and Hydra raises this again at the end
+                raise
+            tell(self.config_name, error)
+            raise SystemExit(error.exit_code) from None
+
+    def work(self, node: DictConfig, directory: Path) -> float | None:
+        """Configure and call the function; what it logs is also written into the run's directory."""
+        cfg, plugins = configure_node(node, self.config_name)
+        if "run_dir" not in node:
+            return self.function(cfg, plugins)
+        handler = log_to_file(directory / f"{self.config_name}.log")
+        try:
+            return self.function(cfg, plugins)
+        finally:
+            stop_log_file(handler)
+
+
+def store_schema(config_name: str) -> None:
+    """Done by entry points only: a program that imports this library keeps its ConfigStore as it is."""
+    ConfigStore.instance().store(f"{config_name}_schema", root_of(config_name), provider="seqwright")
+
+
+def root_of(config_name: str) -> type:
+    root: type = getattr(config, f"{config_name.capitalize()}Config")
+    return root
+
+
+def arguments(config_name: str, argv: list[str] | None = None) -> argparse.Namespace:
+    """The part of Hydra's command line that the check needs: overrides, and whether anything will be run at all."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-name", "-cn", default=config_name)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--config-path", "-cp", default=str(CONF))
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--experimental-rerun")
+    parser.add_argument("--cfg", "-c", dest="shown")
+    parser.add_argument("--info", "-i", nargs="?", const="all", dest="shown")
+    parser.add_argument("--help", "-h", action="store_const", const="help", dest="shown")
+    for flags in (("--hydra-help",), ("--version",), ("--shell-completion", "-sc")):
+        parser.add_argument(*flags, action="store_true", dest="silent")
+    args, _ = parser.parse_known_intermixed_args(argv)
+    if args.config_dir is not None:
+        args.overrides.append(f"hydra.searchpath=[file://{Path(args.config_dir).resolve()}]")
+    args.checked = not args.silent and args.shown is None
+    return args
+
+
+def check_command_line(args: argparse.Namespace) -> None:
+    """Compose and check every run that this command line asks for. Raises `ConfigError` with all faults of all runs."""
+    if args.experimental_rerun is not None:
+        raise ConfigError(["--experimental-rerun: reads a pickle, which can run code; give the overrides again instead"])
+    with config_dir(Path(args.config_path).resolve()):
+        if args.multirun:
+            runs = list(compose_sweep(args.config_name, args.overrides))
+        else:
+            runs = [compose_one(args.config_name, args.overrides)]
+        faults: dict[str, list[Composed]] = {}
+        for run in runs:
+            for fault in run.faults + (check_composed(run.node, args.config_name) if args.checked else []):
+                faults.setdefault(fault, []).append(run)
+    if faults:
+        raise ConfigError([fault + where(having, runs) for fault, having in faults.items()])
+
+
+def check_composed(node: DictConfig | None, config_name: str) -> list[str]:
+    """All faults of one composed config."""
+    if node is None:
+        return []
+    HydraConfig.instance().set_config(node)
+    try:
+        open_search_paths(node.hydra.runtime.config_sources)
+        configure_node(node, config_name)
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
+def configure_node(node: DictConfig, config_name: str) -> tuple[Any, dict[str, Any]]:
+    """The command's root dataclass and its factories, from a composed config."""
+    faults: list[str] = []
+    values = {str(name): plain_item(node, name, str(name), faults) for name in node if name != "hydra"}
+    unresolved = tuple(fault.partition(":")[0] for fault in faults)
+    try:
+        configured = configure_all(values, root_of(config_name))
+    except ConfigError as error:
+        faults += [fault for fault in error.faults if not unresolved or not fault.startswith(unresolved)]
+    if faults:
+        raise ConfigError(faults)
+    return configured
+
+
+def where(having: list[Composed], runs: list[Composed]) -> str:
+    """Which points of a sweep have a fault, where not all have it."""
+    if len(having) == len(runs):
+        return ""
+    common = set.intersection(*(set(run.overrides) for run in runs))
+    point = " ".join(text for text in having[0].overrides if text not in common)
+    others = f" and {len(having) - 1} more" if len(having) > 1 else ""
+    return f" (at {point}{others})"
+
+
+@contextmanager
+def told(config_name: str) -> Iterator[None]:
+    """Errors that the user can mend become their message and their exit code; any other is a bug and keeps its traceback."""
+    try:
+        yield
+    except UserError as error:
+        tell(config_name, error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def tell(config_name: str, error: UserError) -> None:
+    """One readable message on stderr."""
+    lines = [f"app.{config_name}: {error}"]
+    if isinstance(error, ConfigError):
+        number = len(error.faults)
+        lines = [f"app.{config_name}: {number} {'fault' if number == 1 else 'faults'} in the configuration, nothing was started"]
+        lines += [f"  {fault}" for fault in error.faults]
+        lines += ["--help lists the options of every group, --cfg job shows the whole configuration"]
+    print("\n".join(lines), file=sys.stderr)
