@@ -1,14 +1,15 @@
 """Everything that can be wrong with a configuration is found here, before anything is built."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from app.errors import ConfigError
 from app.plugins import configure
 from app.schema import join, typed
 
-KINDS = {  # config group -> the interface that its classes implement; imported only when something is checked against it
+KINDS = {  # config group -> the interface of its classes, imported only when something is checked against it
     "task": "app.interfaces.Task",
     "model": "app.interfaces.Model",
     "criterion": "app.interfaces.Criterion",
@@ -39,10 +40,13 @@ def configure_all(values: Mapping[str, Any], root: type) -> tuple[Any, dict[str,
         made = {name: attempt(child, group, name, faults) for name, child in node.items()} if group in SEVERAL else {}
         plugins[group] = made if group in SEVERAL else attempt(node, group, "", faults)
         sections[group] = plugins[group].args[0] if getattr(plugins[group], "args", ()) else None
+    for field in fields(root):
+        if isinstance(field.type, type) and is_dataclass(field.type):
+            with suppress(ConfigError):  # told below, together with the root's own faults
+                sections[field.name] = typed(field.type, values.get(field.name, {}), field.name)
     cfg: Any = None
     try:
         cfg = typed(root, {**values, **dict.fromkeys(groups)})
-        sections |= {field.name: getattr(cfg, field.name) for field in fields(root) if field.name not in groups}
     except ConfigError as error:
         faults += error.faults
     faults += between_sections(sections, plugins)
@@ -80,10 +84,8 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     for side in ("source", "target"):
         longest = getattr(task, f"max_{side}_positions", 0)
         if batching is not None and 0 < batching.max_tokens < longest:
-            yield (
-                f"batching.max_tokens={batching.max_tokens}: the longest kept {side} (task.max_{side}_positions={longest})"
-                " fits in no batch; raise the one or lower the other"
-            )
+            limit = f"task.max_{side}_positions={longest}"
+            yield f"batching.max_tokens={batching.max_tokens}: smaller than {limit}; raise the one or lower the other"
     if checkpoint is not None and trainer is not None and "scorer" in plugins:
         known = ["loss", "nll_loss", "ppl", *(plugins["scorer"] if trainer.decode_valid else ())]
         if checkpoint.metric not in known:

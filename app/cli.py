@@ -122,9 +122,9 @@ def arguments(config_name: str, argv: list[str] | None = None) -> argparse.Names
 
 
 def check_command_line(args: argparse.Namespace) -> None:
-    """Compose and check every run that this command line asks for. Raises `ConfigError` with all faults of all runs."""
+    """Compose and check every run that this command line asks for; raises `ConfigError` with all faults of all runs."""
     if args.experimental_rerun is not None:
-        raise ConfigError(["--experimental-rerun: reads a pickle, which can run code; give the overrides again instead"])
+        raise ConfigError(["--experimental-rerun: reads a pickle, which can run code; give overrides instead"])
     with config_dir(Path(args.config_path).resolve()):
         if args.multirun:
             runs = list(compose_sweep(args.config_name, args.overrides))
@@ -177,7 +177,7 @@ def where(having: list[Composed], runs: list[Composed]) -> str:
 
 @contextmanager
 def told(config_name: str) -> Iterator[None]:
-    """Errors that the user can mend become their message and their exit code; any other is a bug and keeps its traceback."""
+    """Errors that the user can mend become a message and an exit code; any other is a bug and keeps its traceback."""
     try:
         yield
     except UserError as error:
@@ -191,8 +191,8 @@ def tell(config_name: str, error: UserError) -> None:
     """One readable message on stderr."""
     lines = [f"app.{config_name}: {error}"]
     if isinstance(error, ConfigError):
-        number = len(error.faults)
-        lines = [f"app.{config_name}: {number} {'fault' if number == 1 else 'faults'} in the configuration, nothing was started"]
+        number = "1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults"
+        lines = [f"app.{config_name}: {number} in the configuration, nothing was started"]
         lines += [f"  {fault}" for fault in error.faults]
         lines += ["--help lists the options of every group, --cfg job shows the whole configuration"]
     print("\n".join(lines), file=sys.stderr)

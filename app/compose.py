@@ -5,6 +5,7 @@ when that happens, so that every one of them is answered in a line, and the rest
 """
 
 import itertools
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from app.schema import join, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+NODES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}  # OmegaConf's types, as we say
 
 
 class Composed(NamedTuple):
@@ -98,16 +100,17 @@ def explain(config_name: str, override: str, kept: list[str], node: DictConfig, 
     """One line for an override that does not compose: the nearest key, the options of the group, or Hydra's reason."""
     shown = printable(override)
     try:
-        key = OverridesParser.create().parse_override(override).key_or_group
+        parsed = OverridesParser.create().parse_override(override)
     except Exception:
         return f"{shown}: cannot be read; write key=value, and quote values that hold spaces, commas or brackets"
-    if "multirun" in reason(error):
+    if parsed.is_sweep_override():
         return f"{shown}: several values are a sweep, which needs -m; a list is written [a,b]"
-    options = GlobalHydra.instance().config_loader().get_group_options(
-        key, config_name=config_name, overrides=[text for text in kept if text.startswith("hydra.searchpath")]
-    )
-    if options and not override.startswith("~"):
-        return f"{shown}: no such option of {printable(key)}{nearest(override.partition('=')[2], options)}"
+    key = parsed.key_or_group
+    search_path = [text for text in kept if text.startswith("hydra.searchpath=")]
+    loader = GlobalHydra.instance().config_loader()
+    options = loader.get_group_options(key, config_name=config_name, overrides=search_path)
+    if options and not parsed.is_delete():
+        return f"{shown}: no such option of {printable(key)}{nearest(str(parsed.value()), options)}"
     keys = list(all_keys(node))
     if key in keys:
         return f"{shown}: {reason(error)}"
@@ -118,8 +121,9 @@ def reason(error: BaseException) -> str:
     """The first telling line of an exception: of its cause, if that is OmegaConf's, which knows the value and type."""
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0]) if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    wanted = re.search(r"could not be converted to (Integer|Float|Boolean)", lines[0])
+    return f"must be {NODES[wanted[1]]}" if wanted else printable(lines[0])
 
 
 def printable(text: str, longest: int = 160) -> str:
@@ -130,8 +134,8 @@ def printable(text: str, longest: int = 160) -> str:
 
 def all_keys(node: DictConfig, key: str = "") -> Iterator[str]:
     """Every dotted key of a config, hydra's own settings left out."""
-    for name in node:
-        full = join(key, str(name))
+    for name in map(str, node):
+        full = join(key, name)
         if full == "hydra":
             continue
         yield full

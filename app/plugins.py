@@ -1,7 +1,7 @@
 """A config node becomes an object here and nowhere else; the user's own packages are opened here.
 
-`_target_` may name classes of this program, optimizers of `torch.optim`, and classes of the packages that the user named
-by `hydra.searchpath` or `--config-dir` for this very run. Nothing that is read from a checkpoint adds to that list.
+`_target_` may name classes of this program, optimizers of `torch.optim`, and classes of the packages that the user
+named by `hydra.searchpath` or `--config-dir` for this very run. Nothing read from a checkpoint adds to that list.
 """
 
 import inspect
@@ -19,7 +19,7 @@ from app.errors import ConfigError
 from app.schema import bad_leaves, describe, join, nearest, typed, unknown_keys
 
 PACKAGES = {"app"}  # packages whose classes may be targets; only `open_search_paths` adds to them
-OPTIMIZERS = "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD".split()
+OPTIMIZERS = {"ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD"}
 
 
 def configure(node: Mapping[str, Any], kind: type | str, key: str = "") -> Callable[..., Any]:
@@ -92,9 +92,7 @@ def schema_of(target: type, key: str) -> type:
     return schema
 
 
-def keyword_faults(
-    parameters: Mapping[str, inspect.Parameter], values: Mapping[str, Any], key: str
-) -> Iterator[str]:
+def keyword_faults(parameters: Mapping[str, inspect.Parameter], values: Mapping[str, Any], key: str) -> Iterator[str]:
     """What is wrong with keywords for a class of another library, which has no schema: only its signature is known."""
     keywords = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
     yield from unknown_keys(values, list(keywords), key)
@@ -116,15 +114,15 @@ def fits(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def open_search_paths(sources: Iterable[Mapping[str, str]]) -> None:
+def open_search_paths(sources: Iterable[Any]) -> None:
     """Let the packages that hold the user's config directories be imported and be targets.
 
     `sources` is `hydra.runtime.config_sources` of the composed config: `file://DIR/my_module/conf` opens package
     `my_module` of DIR, where it has an `__init__.py`; `pkg://my_module.conf` opens `my_module`. Nothing is imported.
     Raises `ConfigError` for a path that does not exist and for a package that would hide or be hidden by another.
     """
-    named = [source for source in sources if source["provider"].startswith(("hydra.searchpath", "command-line"))]
-    faults = [fault for source in named for fault in open_search_path(source["schema"], source["path"])]
+    named = [source for source in sources if source.provider.startswith(("hydra.searchpath", "command-line"))]
+    faults = [fault for source in named for fault in open_search_path(source.schema, source.path)]
     if faults:
         raise ConfigError(faults)
 
@@ -132,7 +130,7 @@ def open_search_paths(sources: Iterable[Mapping[str, str]]) -> None:
 def open_search_path(schema: str, path: str) -> Iterator[str]:
     if schema == "pkg":
         package = path.partition(".")[0].partition("/")[0]
-        if find_spec(package) is None:
+        if not package or find_spec(package) is None:
             yield f"hydra.searchpath=[pkg://{path}]: no package {package} here; use file://, or set PYTHONPATH"
         else:
             PACKAGES.add(package)

@@ -1,4 +1,4 @@
-"""The names of directories, as resolvers that `conf/` uses: readable, safe as file names, and the same for the same command."""
+"""The names of directories, as resolvers for `conf/`: readable, and the same for the same command."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 # what may differ between two commands that go on with the same run: how long, where, and how it is watched and judged
 NOT_IN_RUN_NAME = {"hydra", "checkpoint", "tracker", "cache_dir", "run_dir", "search", "scorer"}
@@ -21,14 +22,17 @@ def register_resolvers() -> None:
 
 def run_name(*, _root_: DictConfig) -> str:
     """`${run_name:}`: what is run, and a hash of all settings that shape the result."""
-    values = {str(name): resolved(_root_, str(name)) for name in _root_ if name not in NOT_IN_RUN_NAME}
+    try:
+        values = {str(name): resolved(_root_, str(name)) for name in _root_ if name not in NOT_IN_RUN_NAME}
+    except OmegaConfBaseException:  # told where it stands, by the check; such a run never starts
+        return what_is_run()
     if isinstance(values.get("trainer"), dict):
         values["trainer"] = {k: v for k, v in values["trainer"].items() if k not in NOT_IN_RUN_NAME_OF_TRAINER}
     return f"{what_is_run()}-{digest(values)}"
 
 
 def sweep_name() -> str:
-    """`${sweep_name:}`: what is run, and a hash of the sweep's overrides. Cached, so that all its jobs have the same."""
+    """`${sweep_name:}`: what is run, and a hash of the sweep's overrides; cached, so that all its jobs have it."""
     return f"{what_is_run()}-{digest(sorted(HydraConfig.get().overrides.task))}"
 
 
@@ -41,7 +45,7 @@ def job_name(overrides: str) -> str:
 def what_is_run() -> str:
     """The experiment, or the task and the model."""
     choices = HydraConfig.get().runtime.choices
-    parts = [choices.experiment] if choices.get("experiment") else [choices.get("task"), choices.get("model")]
+    parts = [choices["experiment"]] if choices.get("experiment") else [choices.get("task"), choices.get("model")]
     return re.sub(r"[^\w.+-]+", "_", "-".join(str(part) for part in parts))
 
 

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from app.errors import ConfigError
 
 T = TypeVar("T")
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null", dict: "a mapping"}
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
 def typed(schema: type[T], values: Mapping[str, Any], key: str = "") -> T:
@@ -31,12 +31,12 @@ def typed(schema: type[T], values: Mapping[str, Any], key: str = "") -> T:
         faults += take_field(config, field, hints[field.name], values.get(field.name, "???"), join(key, field.name))
     if faults:
         raise ConfigError(faults)
-    instance = OmegaConf.to_object(config)
+    instance: Any = OmegaConf.to_object(config)
     if hasattr(instance, "check"):
         faults = [join(key, fault) for fault in instance.check()]
     if faults:
         raise ConfigError(faults)
-    return instance  # type: ignore[return-value]
+    return instance  # type: ignore[no-any-return]
 
 
 def take_field(config: Any, field: Field[Any], hint: Any, value: Any, key: str) -> Iterator[str]:
