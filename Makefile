@@ -1,0 +1,44 @@
+# Every target makes .venv when it is needed; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## make .venv with the tested versions, this project editable in it
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)  ## train on the embedded corpus, translate its test set, print BLEU and chrF
+	$(BIN)/python -m app.data.demo_corpus outputs/demo-corpus
+	$(BIN)/python -m app.train experiment=demo task.data=outputs/demo-corpus run_dir=outputs/demo
+	$(BIN)/python -m app.generate checkpoint=outputs/demo split=test
+	@echo "learning curves: outputs/demo/curves.svg"
+
+test: lint types  ## lint, types and all tests, with coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow' --cov=app --cov-report=term
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy, strict
+	$(BIN)/mypy
+
+slow: $(READY)  ## the tests that take more than a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+bench: $(READY)  ## speed of training and generation on this machine
+	$(BIN)/python -m benchmarks.speed
+
+clean:  ## remove what tools left; runs and .venv stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+.PHONY: help setup demo test lint types slow bench clean
