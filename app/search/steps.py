@@ -42,7 +42,7 @@ def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     blocks = size // block
     if blocks < 4 * count:
         return scores.topk(count, dim=1)
-    whole = scores[:, : blocks * block].unflatten(1, (blocks, block))
+    whole = scores[:, : blocks * block].view(-1, blocks, block)
     best = whole.amax(dim=2).topk(count, dim=1).indices  # [B, count]
     places = (best.unsqueeze(2) * block + torch.arange(block, device=scores.device)).flatten(1)
     rest = torch.arange(blocks * block, size, device=scores.device).expand(scores.size(0), -1)

@@ -22,7 +22,6 @@ class TableCache:
 
     def __init__(self) -> None:
         self.tokens: Tensor | None = None
-        self.most_rows = 0
         self.row_steps = 0
 
     def reorder(self, rows: Tensor) -> None:
@@ -43,7 +42,7 @@ class TableModel(Model):
     max_positions = (50, 50)
 
     def __init__(self, seed: int = 0, scale: float = 2.0):
-        super().__init__()
+        super().__init__(None, None)
         size = len(VOCABULARY)
         noise = torch.Generator().manual_seed(seed)
         self.table = torch.randn(size, 16, size, size, generator=noise) * scale
