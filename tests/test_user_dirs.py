@@ -40,8 +40,8 @@ SHORT = ["trainer.max_update=2", "trainer.device=cpu", "batching.max_tokens=2048
 
 
 def test_a_named_architecture_is_yaml_alone(home: Path) -> None:
-    arguments = [f"hydra.searchpath=[file://{USER_DIRS}/named/conf]", "model=my_transformer", "--cfg", "job", "-p", "model"]
-    done = train(home, *arguments)
+    search_path = f"hydra.searchpath=[file://{USER_DIRS}/named/conf]"
+    done = train(home, search_path, "model=my_transformer", "--cfg", "job", "-p", "model")
     assert done.returncode == 0, done.stderr
     assert "encoder_layers: 2" in done.stdout
     assert "dropout: 0.4" in done.stdout
@@ -49,15 +49,16 @@ def test_a_named_architecture_is_yaml_alone(home: Path) -> None:
 
 
 def test_a_new_class_trains_from_a_directory(home: Path) -> None:
-    done = train(home, f"hydra.searchpath=[file://{USER_DIRS}/my_module/conf]", "model=my_lstm", *TINY_LSTM, *DATA, *SHORT)
+    search_path = f"hydra.searchpath=[file://{USER_DIRS}/my_module/conf]"
+    done = train(home, search_path, "model=my_lstm", *TINY_LSTM, *DATA, *SHORT)
     assert done.returncode == 0, done.stderr
     (run,) = [path for path in (home / "outputs").iterdir() if path.name.startswith("translation-my_lstm-")]
     assert (run / "metrics.jsonl").stat().st_size > 0
 
 
 def test_a_subclass_trains_in_a_sweep_from_a_package(home: Path) -> None:
-    arguments = ["hydra.searchpath=[pkg://my_module.conf]", "model=windowed_transformer", *TINY_TRANSFORMER, *DATA, *SHORT]
-    done = train(home, "-m", *arguments, "model.window=1,2")
+    chosen = ["hydra.searchpath=[pkg://my_module.conf]", "model=windowed_transformer", "model.window=1,2"]
+    done = train(home, "-m", *chosen, *TINY_TRANSFORMER, *DATA, *SHORT)
     assert done.returncode == 0, done.stderr
     (sweep,) = (home / "outputs" / "sweeps").iterdir()
     runs = sorted(path for path in sweep.iterdir() if path.is_dir())

@@ -1,0 +1,121 @@
+"""`conf/` and `app/` say the same, found by listing their files; and the floor plan's walls stand."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from app.check import KINDS, SEVERAL
+from app.cli import store_schema
+from app.compose import CONF, compose_one, config_dir
+from app.plugins import resolve, schema_of
+
+APP = CONF.parent / "app"
+COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
+
+
+def options(*groups: str) -> list[str]:
+    return [f"{path.parent.name}={path.stem}" for group in groups for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def composed(command: str, *overrides: str) -> Any:
+    """The composed config, which must have no fault but values that only the user knows."""
+    store_schema(command)
+    with config_dir():
+        run = compose_one(command, list(overrides))
+    assert run.faults == []
+    assert run.node is not None
+    HydraConfig.instance().set_config(run.node)
+    return run.node
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(command: str) -> None:
+    node = composed(command)
+    assert node.hydra.job.name == command
+    assert node.hydra.output_subdir is None
+    assert node.hydra.job_logging.root is None
+
+
+@pytest.mark.parametrize("option", options(*KINDS))
+def test_every_option_has_the_keys_of_its_schema(option: str) -> None:
+    group, _, name = option.partition("=")
+    node = composed("train", option)[group]
+    for child in node.values() if group in SEVERAL else [node]:
+        target = resolve(child["_target_"], KINDS[group], group)
+        parameters = inspect.signature(target).parameters
+        known = {f.name for f in fields(schema_of(target, group))} if "cfg" in parameters else set(parameters)
+        given = {str(key) for key in child} - {"_target_"}
+        assert given == known if "cfg" in parameters else given <= known
+
+
+@pytest.mark.parametrize("option", options("experiment", "debug"))
+def test_every_experiment_composes(option: str) -> None:
+    node = composed("train", option)
+    assert set(node) - {"hydra"} >= {"task", "model"}
+    assert OmegaConf.to_yaml(node)
+
+
+def test_closed_sections_are_complete() -> None:
+    missing = {key for key in OmegaConf.missing_keys(composed("train")) if not key.startswith("hydra.")}
+    assert {key.partition(".")[0] for key in missing} <= {"task"} | SEVERAL
+
+
+LAYERS = {  # who may import whom; every file may import the foundations
+    "config": set(),
+    "schema": set(),
+    "ranges": set(),
+    "errors": set(),
+    "data": set(),
+    "plugins": set(),
+    "runtime": set(),
+    "modules": set(),
+    "tokenizers": set(),
+    "scorers": set(),
+    "trackers": {"runtime"},
+    "interfaces": {"data"},
+    "models": {"interfaces", "modules", "data"},
+    "criterions": {"interfaces", "modules", "data"},
+    "optimizers": {"interfaces"},
+    "lr_schedulers": {"interfaces"},
+    "search": {"interfaces", "data"},
+    "tasks": {"interfaces", "data", "tokenizers", "search", "scorers"},
+    "callbacks": {"interfaces"},
+    "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data"},
+}
+FOUNDATIONS = {"config", "schema", "ranges", "errors"}
+
+
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """The parts of every module of ours that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "app":
+            yield tuple(node.module.split("."))[1:] or (node.names[0].name,)
+        elif isinstance(node, ast.Import):
+            yield from (tuple(name.name.split("."))[1:] for name in node.names if name.name.startswith("app."))
+
+
+@pytest.mark.parametrize("path", sorted(APP.rglob("*.py")), ids=lambda path: str(path.relative_to(APP)))
+def test_who_may_import_whom(path: Path) -> None:
+    layer = path.relative_to(APP).parts[0].removesuffix(".py")
+    if layer not in LAYERS:  # a command, which may import what it puts together
+        return
+    for imported in imports(path):
+        assert imported[0] in LAYERS[layer] | FOUNDATIONS | {layer}, f"{layer} imports {'.'.join(imported)}"
+
+
+FORBIDDEN = r"\bpickle\b|torch\.load\(|yaml\.load\(|\beval\(|shell=True|hydra\._internal|^\s*global "
+
+
+@pytest.mark.parametrize("path", sorted(APP.rglob("*.py")), ids=lambda path: str(path.relative_to(APP)))
+def test_nothing_that_runs_code_from_files(path: Path) -> None:
+    code = re.sub(r'""".*?"""|#.*|"[^"\n]*"', "", path.read_text(), flags=re.DOTALL)
+    code = code.replace("model.eval()", "").replace("self.eval()", "")
+    assert re.findall(FORBIDDEN, code, flags=re.MULTILINE) == []
