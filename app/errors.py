@@ -13,8 +13,11 @@ class ConfigError(UserError):
     exit_code = 2
 
     def __init__(self, faults: list[str]):
-        super().__init__("\n".join(faults))
+        super().__init__(faults)
         self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
 
 
 class DataError(UserError):
@@ -57,5 +60,8 @@ class Stopped(UserError):
     """A signal ended the run after its state was saved; 128 + the signal's number."""
 
     def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
+        super().__init__(message, signal_number)  # all arguments, so that a launcher can send it between processes
         self.exit_code = 128 + signal_number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
