@@ -1,0 +1,139 @@
+"""Label-smoothed cross-entropy of the next token; where scores are a linear projection, without ever holding them all.
+
+For N positions and V words the scores would be N x V numbers, read and written several times in fp32. Here they are
+made for a chunk of positions at a time, and turned into gradients of features and weights while they are at hand.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+CHUNK = 2**22  # scores held at a time: 16 MiB in fp32
+
+
+class Projects(Protocol):
+    """What of a model the loss of its tokens needs (`app.interfaces.Model`)."""
+
+    @property
+    def output_projection(self) -> nn.Linear | None: ...
+
+    def project(self, features: Tensor) -> Tensor: ...
+
+
+class TokenLoss(NamedTuple):
+    """Sums over the target tokens; only `loss` has a gradient."""
+
+    loss: Tensor
+    nll: Tensor
+    correct: Tensor  # tokens whose best guess is the target
+    count: int
+
+
+def token_loss(
+    model: Projects, features: Tensor, target: Tensor, pad: int, label_smoothing: float = 0.0, guess: bool = False
+) -> TokenLoss:
+    """features [B, T, D], target [B, T] -> the label-smoothed cross-entropy of the targets that are not padding.
+
+    `correct` is counted only where `guess` asks for it, because finding the best word of each position takes time.
+    """
+    real = target.flatten().ne(pad).nonzero().squeeze(1)
+    kept, gold = features.flatten(0, 1).index_select(0, real), target.flatten().index_select(0, real)
+    linear = model.output_projection
+    if linear is not None:
+        return TokenLoss(*projected_loss(kept, linear.weight, linear.bias, gold, label_smoothing, guess), gold.numel())
+    lprobs = model.project(kept).log_softmax(dim=-1, dtype=torch.float32)  # [N, V]
+    nll = -lprobs.gather(1, gold[:, None]).sum()
+    spread = label_smoothing / (lprobs.size(-1) - 1)
+    loss = (1.0 - label_smoothing - spread) * nll - spread * lprobs.sum()
+    correct = (lprobs.argmax(-1) == gold).sum() if guess else torch.zeros(())
+    return TokenLoss(loss, nll.detach(), correct, gold.numel())
+
+
+def projected_loss(
+    features: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, label_smoothing: float, guess: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """features [N, D], weight [V, D], bias [V] or None, target [N] -> summed loss, summed nll, right guesses; scalars.
+
+    With e = label_smoothing / (V - 1), the loss of a position is (1 - label_smoothing - e) * nll - e * sum(log p), as
+    in fairseq; its gradient by the scores is p - e, less (1 - label_smoothing - e) at the target. Only the loss has a
+    gradient. Products run in the dtype of autocast where that is on; softmax and sums in fp32.
+    """
+    kind = features.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
+    out: tuple[Tensor, Tensor, Tensor] = _ProjectedLoss.apply(
+        features, weight, bias, target, label_smoothing, guess, dtype
+    )
+    return out
+
+
+class _ProjectedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(features.device.type, enabled=False):
+            return _ProjectedLoss._forward(ctx, features, *arguments)
+
+    @staticmethod
+    def _forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        smoothing: float,
+        guess: bool,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        words = weight.size(0)
+        spread = smoothing / (words - 1)
+        on_target = 1.0 - smoothing - spread
+        need_features, need_weight, need_bias = (ctx.needs_input_grad[i] for i in range(3))
+        x, w = features.to(dtype), weight.to(dtype)
+        b = None if bias is None else bias.to(dtype)
+        d_features = torch.empty_like(x, dtype=torch.float32) if need_features else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        d_bias = torch.zeros(words, dtype=torch.float32, device=x.device) if need_bias else None
+        nll_sum, score_sum, lse_sum, correct = (torch.zeros((), dtype=torch.float64, device=x.device) for _ in range(4))
+        rows = max(64, CHUNK // words)
+        for start in range(0, x.size(0), rows):
+            part, gold = x[start : start + rows], target[start : start + rows, None]
+            scores = torch.nn.functional.linear(part, w, b)  # [n, V]
+            if guess:
+                correct += (scores.argmax(-1, keepdim=True) == gold).sum()
+            gold_scores = scores.gather(1, gold).float()
+            p = scores.log_softmax(dim=-1, dtype=torch.float32)
+            nll = -p.gather(1, gold)
+            nll_sum += nll.sum(dtype=torch.float64)
+            lse_sum += (gold_scores + nll).sum(dtype=torch.float64)
+            if not (need_features or need_weight):
+                continue
+            p = p.exp_()
+            p.scatter_add_(1, gold, torch.full_like(nll, -on_target))
+            if d_bias is not None:
+                d_bias += p.sum(0)
+            grad = p.to(dtype)
+            if d_features is not None:
+                d_features[start : start + rows] = grad @ w
+            if d_weight is not None:
+                d_weight += grad.t() @ part
+        # What smoothing adds is of rank one: the same `spread` is taken from every word's gradient.
+        x_sum, w_sum = features.sum(0, dtype=torch.float32), weight.sum(0, dtype=torch.float32)
+        score_sum += (x_sum @ w_sum).double() + (0.0 if bias is None else x.size(0) * bias.sum())
+        if d_features is not None:
+            d_features -= spread * w_sum
+        if d_weight is not None:
+            d_weight -= spread * x_sum
+        if d_bias is not None:
+            d_bias -= spread * x.size(0)
+        ctx.save_for_backward(d_features, d_weight, d_bias)
+        ctx.dtypes = (features.dtype, weight.dtype, None if bias is None else bias.dtype)
+        loss = on_target * nll_sum + spread * (words * lse_sum - score_sum)
+        outputs = loss.float(), nll_sum.float(), correct.float()
+        ctx.mark_non_differentiable(*outputs[1:])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grads[0]
+        saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (*(None if g is None else g.mul_(scale).to(dtype) for g, dtype in saved), None, None, None, None)

@@ -1,0 +1,66 @@
+"""The fused loss equals the obvious one: same sums, same gradients, whatever the chunk."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from app.modules import token_loss as module
+from app.modules.token_loss import projected_loss, token_loss
+
+PAD = 1
+
+
+class Projecting(nn.Module):
+    def __init__(self, dim: int, words: int, bias: bool, fused: bool):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear, self.fused = nn.Linear(dim, words, bias=bias), fused
+
+    @property
+    def output_projection(self) -> nn.Linear | None:
+        return self.linear if self.fused else None
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        return self.linear(features)
+
+
+def results(fused: bool, bias: bool, smoothing: float) -> tuple[list[float], list[torch.Tensor]]:
+    model = Projecting(8, 50, bias, fused)
+    torch.manual_seed(2)
+    features = torch.randn(5, 7, 8, requires_grad=True)
+    target = torch.randint(0, 50, (5, 7))
+    target[2:, 4:] = PAD
+    out = token_loss(model, features, target, PAD, smoothing, guess=True)
+    (3 * out.loss).backward()
+    grads = [features.grad, *(p.grad for p in model.parameters())]
+    return [float(out.loss), float(out.nll), float(out.correct), out.count], grads
+
+
+@pytest.mark.parametrize("chunk", [1, 2**22])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_fused_equals_unfused(chunk: int, bias: bool, smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    ours, our_grads = results(True, bias, smoothing)
+    plain, plain_grads = results(False, bias, smoothing)
+    assert ours == pytest.approx(plain, rel=1e-5)
+    for a, b in zip(our_grads, plain_grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_without_smoothing_it_is_torchs_cross_entropy() -> None:
+    features, weight, target = torch.randn(30, 8), torch.randn(50, 8), torch.randint(0, 50, (30,))
+    loss, nll, correct = projected_loss(features, weight, None, target, 0.0, guess=True)
+    scores = features @ weight.t()
+    assert float(loss) == pytest.approx(float(F.cross_entropy(scores, target, reduction="sum")), rel=1e-5)
+    assert float(nll) == pytest.approx(float(loss))
+    assert int(correct) == int((scores.argmax(-1) == target).sum())
+
+
+def test_bf16_stays_near_fp32() -> None:
+    features, weight, target = torch.randn(300, 64), torch.randn(50, 64) / 8, torch.randint(0, 50, (300,))
+    exact, *_ = projected_loss(features, weight, None, target, 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, *_ = projected_loss(features, weight, None, target, 0.1)
+    assert float(rough) == pytest.approx(float(exact), rel=5e-3)
