@@ -6,6 +6,7 @@ schemas stand beside their classes. This module imports nothing of the program, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app.ranges import at_least, one_of, positive
@@ -93,3 +94,25 @@ class TrainConfig:
     seed: int  # of parameters, dropout and the order of data
     run_dir: str  # where everything of this run is written, and found again by the same command
     cache_dir: str  # prepared data, shared by all runs
+
+
+@dataclass
+class ScoreConfig:
+    """Root of `app.score`."""
+
+    scorer: Any
+    sys: str  # file of outputs, one a line; -: standard input
+    ref: str  # file of references, one a line
+    output: str  # text or json
+
+    def check(self) -> Iterator[str]:
+        yield from one_of(self, "output", "text", "json")
+        yield from lines_of(self, "sys", "ref")
+
+
+def lines_of(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must name a file that can be read, or `-`."""
+    for name in names:
+        path = getattr(cfg, name)
+        if path not in (None, "-") and not Path(path).is_file():
+            yield f"{name}={path}: no such file"

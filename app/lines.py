@@ -1,0 +1,44 @@
+"""Lines of text into and out of a command. A line ends at `\\n` and nowhere else, and none is ever lost."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from app.data.corpus import TextFile
+from app.errors import StorageError
+
+
+def read_lines(name: str) -> Iterator[str]:
+    """The lines of a file, plain or `.gz`, or of standard input (`-`), one at a time.
+
+    Bytes that are not UTF-8 become U+FFFD, with a warning that names file and line.
+    """
+    if name != "-":
+        yield from (line for line in TextFile(Path(name), "replace") if line is not None)
+        return
+    for line in sys.stdin.buffer:
+        yield line.decode(errors="replace").removesuffix("\n").removesuffix("\r")
+
+
+@contextmanager
+def opened_output(name: str | None) -> Iterator[TextIO]:
+    """Where results are written: a file, or standard output for None. UTF-8, with `\\n`, whatever the locale.
+
+    Standard output that nobody reads any more (`| head`) ends the command quietly.
+    """
+    if name is None:
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            sys.stdout = open("/dev/null", "w")  # noqa: SIM115  what Python flushes on exit has to go somewhere
+            raise SystemExit(0) from None
+        return
+    try:
+        with Path(name).open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+    except OSError as error:
+        raise StorageError(f"{name}: cannot be written ({error.strerror}); give another output_file") from None
