@@ -97,6 +97,48 @@ class TrainConfig:
 
 
 @dataclass
+class InteractiveConfig:
+    """Root of `app.interactive`, and of what `app.generate` has in common with it."""
+
+    search: Any
+    checkpoint: Any  # a run directory, or one checkpoint of it; a list of them is an ensemble
+    output: str  # text: the best translation, a line each; fairseq: its S-, H-, D-, P- lines; jsonl: everything
+    max_tokens: int  # most tokens of a batch's sources, padding counted
+    device: str  # auto, cpu, cuda, cuda:1, ...
+    num_threads: int  # threads for tensor operations on the CPU; 0: all cores
+
+    def check(self) -> Iterator[str]:
+        yield from one_of(self, "output", "text", "fairseq", "jsonl")
+        yield from positive(self, "max_tokens")
+        yield from at_least(self, 0, "num_threads")
+        for path in self.checkpoints():
+            if not Path(path).is_dir():
+                yield f"checkpoint={path}: no such directory; give a run directory, such as outputs/RUN"
+
+    def checkpoints(self) -> list[str]:
+        return [str(path) for path in self.checkpoint] if isinstance(self.checkpoint, list) else [str(self.checkpoint)]
+
+
+@dataclass
+class GenerateConfig(InteractiveConfig):
+    """Root of `app.generate`."""
+
+    scorer: Any
+    split: str  # which split to translate and score
+    data: str | None  # directory of the split; null: that of the training run
+    input: str | None  # a file to translate instead of a split; -: standard input
+    output_file: str | None  # where translations are written; null: to standard output
+    buffer_size: int  # lines held at once, and batched by length among each other
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        yield from positive(self, "buffer_size")
+        yield from lines_of(self, "input")
+        if self.data is not None and not Path(self.data).is_dir():
+            yield f"data={self.data}: no such directory"
+
+
+@dataclass
 class ScoreConfig:
     """Root of `app.score`."""
 

@@ -18,5 +18,7 @@ def translate_and_score(
 def score_lines(translations: list[str], references: list[str], scorers: Iterable[Scorer]) -> list[Score]:
     """Every scorer's score. Raises `DataError` where there is not one translation for every reference."""
     if len(translations) != len(references) or not references:
-        raise DataError(f"scoring: {len(translations)} translations for {len(references)} references; give one for each")
+        raise DataError(
+            f"scoring: {len(translations)} translations for {len(references)} references; give one for each"
+        )
     return [scorer.score(translations, references) for scorer in scorers]
