@@ -29,7 +29,7 @@ def as_text(record: Record) -> str:
 
 
 def as_fairseq(record: Record) -> str:
-    """What `fairseq-generate` prints of a sentence, scores in base 2; W-, as in `fairseq-interactive`, where it was timed.
+    """What `fairseq-generate` prints of a sentence, scores in base 2; and W-, as its interactive command, where timed.
 
     S- and H- hold pieces, T- and D- text; P- has the scores of the pieces and of eos, A- source-target pairs of pieces.
     """

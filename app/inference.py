@@ -38,7 +38,7 @@ def load_generator(cfg: InteractiveConfig, make_search: Callable[[Vocabulary], S
 def translate(
     generator: Generator, lines: Iterable[str], references: Iterable[str] | None, buffer_size: int
 ) -> Iterator[Record]:
-    """A record for every line, in order; `buffer_size` lines are held at once and batched by length among each other."""
+    """A record for every line, in order. `buffer_size` lines are held at once and batched by length."""
     numbered = enumerate(lines)
     targets = None if references is None else iter(references)
     while chunk := list(islice(numbered, buffer_size)):
