@@ -1,0 +1,130 @@
+"""An epoch of sentence pairs as batches of tensors, made ahead of their use by a thread."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+
+from app.config import BatchingConfig
+from app.data.batch import Batch
+from app.data.batching import Indices, make_batches, padding_share, repeat_by_weight, share, skip_samples
+from app.data.dataset import PairDataset
+from app.data.vocabulary import Vocabulary
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Step(NamedTuple):
+    """What all shards do at once."""
+
+    samples: Indices  # of this shard's batch
+    num_samples: int  # over all shards
+
+
+class PairIterator:
+    """One epoch's batches (`interfaces.BatchIterator`). With `epoch=None` every sample once, in order of length.
+
+    The list of batches is the same for every number of shards, but for its end, where batches are cut so that all
+    shards take equally many steps. Shard i of n takes batches i, i + n, ...
+    """
+
+    def __init__(self, dataset: PairDataset, cfg: BatchingConfig, epoch: int | None, shard: tuple[int, int] = (0, 1)):
+        self._dataset, self._cfg, self._shard = dataset, cfg, shard
+        self._trains = epoch is not None
+        self.epoch = epoch or 0
+        self.num_samples = 0
+
+    @cached_property
+    def _batches(self) -> list[Indices]:
+        """The whole epoch's batches, for one worker."""
+        cfg, lengths = self._cfg, (self._dataset.source_lengths, self._dataset.target_lengths)
+        if not self._trains:
+            return make_batches(*lengths, cfg.max_tokens_valid, cfg.max_sentences)
+        rng = np.random.default_rng([cfg.seed, self.epoch])
+        chosen = repeat_by_weight(self._dataset.weights, rng)
+        chosen_lengths = (lengths[0][chosen], lengths[1][chosen])
+        batches = make_batches(*chosen_lengths, cfg.max_tokens, cfg.max_sentences, rng if cfg.shuffle else None)
+        return [chosen[batch] for batch in batches]
+
+    def _steps(self) -> list[Step]:
+        """What is left to do."""
+        index, count = self._shard
+        batches = share(self._batches, count)
+        starts = np.cumsum([0, *map(len, batches)])[::count]
+        if self.num_samples in starts:
+            batches = batches[count * int(np.searchsorted(starts, self.num_samples)) :]
+        else:  # the position was saved by another number of workers
+            left = skip_samples(self._batches, self.num_samples)
+            batches = share(left, count) if sum(map(len, left)) >= count else []
+        groups = (batches[i : i + count] for i in range(0, len(batches), count))
+        return [Step(group[index], sum(map(len, group))) for group in groups]
+
+    @property
+    def padding(self) -> float:
+        """The share of positions in this epoch's batches that is padding, 0..1."""
+        return padding_share(self._batches, self._dataset.source_lengths, self._dataset.target_lengths)
+
+    def __len__(self) -> int:
+        return len(self._steps())
+
+    def __iter__(self) -> Iterator[Batch]:
+        steps = self._steps()
+        samples = (step.samples for step in steps)
+        for step, batch in zip(steps, prefetched(self._collate, samples, self._cfg.prefetch)):
+            self.num_samples += step.num_samples
+            yield batch
+
+    def _collate(self, samples: Indices) -> Batch:
+        return collate(self._dataset, samples)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "num_samples": self.num_samples}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.num_samples = state["epoch"], state["num_samples"]
+        self.__dict__.pop("_batches", None)
+
+
+def collate(dataset: PairDataset, samples: Indices) -> Batch:
+    """[B] sample numbers -> padded tensors."""
+    rows = dataset.rows[samples]
+    src_tokens, src_lengths = dataset.source.padded(rows, Vocabulary.pad)
+    target, target_lengths = dataset.target.padded(rows, Vocabulary.pad)
+    prev_output_tokens = np.full_like(target, Vocabulary.pad)
+    inside = np.arange(1, target.shape[1]) < target_lengths[:, None]
+    prev_output_tokens[:, 1:][inside] = target[:, :-1][inside]
+    prev_output_tokens[:, 0] = Vocabulary.eos
+    return Batch(
+        ids=torch.from_numpy(samples),
+        src_tokens=torch.from_numpy(src_tokens),
+        src_lengths=torch.from_numpy(src_lengths),
+        prev_output_tokens=torch.from_numpy(prev_output_tokens),
+        target=torch.from_numpy(target),
+        num_tokens=int(target_lengths.sum()),
+    )
+
+
+def prefetched(function: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[Result]:
+    """`map(function, items)`, `depth` results ahead of their use, by a thread that ends with the iteration.
+
+    What the function raises is raised here, when its result is asked for. With depth 0 there is no thread.
+    """
+    if depth == 0:
+        yield from map(function, items)
+        return
+    stream = iter(items)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    try:
+        waiting = deque(pool.submit(function, item) for item in islice(stream, depth))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(stream, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
