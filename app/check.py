@@ -42,8 +42,9 @@ def configure_all(values: Mapping[str, Any], root: type) -> tuple[Any, dict[str,
         sections[group] = plugins[group].args[0] if getattr(plugins[group], "args", ()) else None
     for field in fields(root):
         if isinstance(field.type, type) and is_dataclass(field.type):
+            section = values.get(field.name)
             with suppress(ConfigError):  # told below, together with the root's own faults
-                sections[field.name] = typed(field.type, values.get(field.name, {}), field.name)
+                sections[field.name] = typed(field.type, section if isinstance(section, Mapping) else {}, field.name)
     cfg: Any = None
     try:
         cfg = typed(root, {**values, **dict.fromkeys(groups)})

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from app import config
 from app.check import configure_all
-from app.compose import CONF, Composed, compose_one, compose_sweep, config_dir, plain_item
+from app.compose import CONF, Composed, compose_one, compose_sweep, composing, plain_item
 from app.errors import ConfigError, UserError
 from app.plugins import open_search_paths
 from app.resolvers import register_resolvers
@@ -40,13 +40,15 @@ def command(config_name: str, function: Function) -> Callable[[], None]:
     job = Job(config_name, function)
 
     def main() -> None:
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach `told` instead of being printed by Hydra
         store_schema(config_name)
         args = arguments(config_name)
         with told(config_name):
-            if args.checked:
+            if args.shown is None and not args.silent:
                 log_to_stderr()
-            if args.checked or (args.overrides and not args.silent):
+            if args.checked or (args.composes and args.overrides):
+                os.environ["HYDRA_FULL_ERROR"] = (
+                    "1"  # what composes raises no error of Hydra's; ours are to reach `told`
+                )
                 check_command_line(args)
             hydra.main(str(CONF), config_name, version_base="1.3")(job)()
 
@@ -106,7 +108,7 @@ def arguments(config_name: str, argv: list[str] | None = None) -> argparse.Names
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-name", "-cn", default=config_name)
     parser.add_argument("--config-dir", "-cd")
-    parser.add_argument("--config-path", "-cp", default=str(CONF))
+    parser.add_argument("--config-path", "-cp")
     parser.add_argument("--package", "-p")
     parser.add_argument("--experimental-rerun")
     parser.add_argument("--cfg", "-c", dest="shown")
@@ -117,7 +119,11 @@ def arguments(config_name: str, argv: list[str] | None = None) -> argparse.Names
     args, _ = parser.parse_known_intermixed_args(argv)
     if args.config_dir is not None:
         args.overrides.append(f"hydra.searchpath=[file://{Path(args.config_dir).resolve()}]")
-    args.checked = not args.silent and args.shown is None
+    ours = args.config_path is None and (CONF / f"{args.config_name}.yaml").is_file()
+    args.composes = (
+        ours and not args.silent
+    )  # a user's own primary config is composed by Hydra alone, and checked by the job
+    args.checked = args.composes and args.shown is None
     return args
 
 
@@ -125,7 +131,7 @@ def check_command_line(args: argparse.Namespace) -> None:
     """Compose and check every run that this command line asks for; raises `ConfigError` with all faults of all runs."""
     if args.experimental_rerun is not None:
         raise ConfigError(["--experimental-rerun: reads a pickle, which can run code; give overrides instead"])
-    with config_dir(Path(args.config_path).resolve()):
+    with composing():
         if args.multirun:
             runs = list(compose_sweep(args.config_name, args.overrides))
         else:
@@ -143,12 +149,16 @@ def check_composed(node: DictConfig | None, config_name: str) -> list[str]:
     if node is None:
         return []
     HydraConfig.instance().set_config(node)
-    try:
-        open_search_paths(node.hydra.runtime.config_sources)
-        configure_node(node, config_name)
-    except ConfigError as error:
-        return error.faults
-    return []
+    faults: list[str] = []
+    for step in (
+        lambda: open_search_paths(node.hydra.runtime.config_sources),
+        lambda: configure_node(node, config_name),
+    ):
+        try:
+            step()
+        except ConfigError as error:
+            faults += error.faults
+    return faults
 
 
 def configure_node(node: DictConfig, config_name: str) -> tuple[Any, dict[str, Any]]:

@@ -33,27 +33,27 @@ class Composed(NamedTuple):
 
 
 @contextmanager
-def config_dir(directory: Path = CONF) -> Iterator[None]:
-    """Compose from this directory. Hydra's warnings are left out; what they warn of is found and told by the checks."""
+def composing() -> Iterator[None]:
+    """Compose from `conf/`. Hydra's warnings are left out; what they warn of is found and told by the checks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with initialize_config_dir(str(directory), version_base="1.3", job_name="check"):
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="check"):
             yield
 
 
 def compose_one(config_name: str, overrides: list[str]) -> Composed:
     """Compose; if that fails, say which overrides are to blame and compose from the others."""
+    faults = [fault for text in overrides if (fault := reading_fault(text)) is not None]
+    readable = [text for text in overrides if reading_fault(text) is None]
     try:
-        return Composed(overrides, compose(config_name, overrides, return_hydra_config=True), [])
-    except Exception:  # malformed overrides make Hydra raise ValueError, OSError and AssertionError as well
-        pass
-    kept = [text for text in overrides if text.startswith("hydra.searchpath=")]
+        return Composed(overrides, compose(config_name, readable, return_hydra_config=True), faults)
+    except Exception:  # not only Hydra's own: some overrides make it raise ValueError, OSError, AssertionError, ...
+        kept = [text for text in readable if text.startswith("hydra.searchpath=")]
     try:
         node = compose(config_name, kept, return_hydra_config=True)
     except Exception as error:
-        return Composed(overrides, None, [": ".join([*map(printable, kept), reason(error)])])
-    faults: list[str] = []
-    for override in sorted((text for text in overrides if text not in kept), key=composing_order):
+        return Composed(overrides, None, [*faults, ": ".join([*map(printable, kept), reason(error)])])
+    for override in sorted((text for text in readable if text not in kept), key=composing_order):
         try:
             node = compose(config_name, [*kept, override], return_hydra_config=True)
         except Exception as error:
@@ -84,8 +84,7 @@ def compose_sweep(config_name: str, overrides: list[str]) -> Iterator[Composed]:
 
 def sweep_parameters(config_name: str, overrides: list[str]) -> list[str]:
     """What the configuration itself sweeps over, below `hydra.sweeper.params`, as overrides."""
-    hydra_overrides = [text for text in overrides if text.startswith(("hydra.", "hydra/"))]
-    node = compose_one(config_name, hydra_overrides).node
+    node = compose_one(config_name, overrides).node
     parameters = OmegaConf.select(node, "hydra.sweeper.params") if node is not None else None
     return [f"{key}={value}" for key, value in (parameters or {}).items()]
 
@@ -96,23 +95,31 @@ def composing_order(override: str) -> bool:
     return "." in key or key.startswith(("+", "~"))
 
 
-def explain(config_name: str, override: str, kept: list[str], node: DictConfig, error: Exception) -> str:
-    """One line for an override that does not compose: the nearest key, the options of the group, or Hydra's reason."""
-    shown = printable(override)
+def reading_fault(override: str) -> str | None:
+    """What is wrong with an override before anything is composed."""
     try:
         parsed = OverridesParser.create().parse_override(override)
     except Exception:
-        return f"{shown}: cannot be read; write key=value, and quote values that hold spaces, commas or brackets"
+        return (
+            f"{printable(override)}: cannot be read; write key=value, and quote spaces, commas and brackets in values"
+        )
     if parsed.is_sweep_override():
-        return f"{shown}: several values are a sweep, which needs -m; a list is written [a,b]"
-    key = parsed.key_or_group
+        return f"{printable(override)}: several values are a sweep, which needs -m; a list is written [a,b]"
+    return None
+
+
+def explain(config_name: str, override: str, kept: list[str], node: DictConfig, error: Exception) -> str:
+    """One line for an override that does not compose: the nearest key, the options of the group, or Hydra's reason."""
+    parsed = OverridesParser.create().parse_override(override)
+    key, value = parsed.key_or_group, None if parsed.is_delete() else parsed.value()
+    shown = printable(override)
     search_path = [text for text in kept if text.startswith("hydra.searchpath=")]
     loader = GlobalHydra.instance().config_loader()
     options = loader.get_group_options(key, config_name=config_name, overrides=search_path)
-    if options and not parsed.is_delete():
-        return f"{shown}: no such option of {printable(key)}{nearest(str(parsed.value()), options)}"
+    if options and not parsed.is_delete() and not set(value if isinstance(value, list) else [value]) <= set(options):
+        return f"{shown}: no such option of {printable(key)}{nearest(str(value), options)}"
     keys = list(all_keys(node))
-    if key in keys:
+    if options or key in keys or key.partition(".")[0] == "hydra":
         return f"{shown}: {reason(error)}"
     return f"{shown}: no such key{nearest(key, keys)}"
 
@@ -121,6 +128,8 @@ def reason(error: BaseException) -> str:
     """The first telling line of an exception: of its cause, if that is OmegaConf's, which knows the value and type."""
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
+    if (mark := getattr(error, "problem_mark", None)) is not None:  # a file that is not YAML
+        return f"{mark.name}:{mark.line + 1}: {getattr(error, 'problem', error)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     wanted = re.search(r"could not be converted to (Integer|Float|Boolean)", lines[0])
     return f"must be {NODES[wanted[1]]}" if wanted else printable(lines[0])

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from app.check import KINDS, SEVERAL
 from app.cli import store_schema
-from app.compose import CONF, compose_one, config_dir
+from app.compose import CONF, compose_one, composing
 from app.plugins import resolve, schema_of
 
 APP = CONF.parent / "app"
@@ -28,7 +28,7 @@ def options(*groups: str) -> list[str]:
 def composed(command: str, *overrides: str) -> Any:
     """The composed config, which must have no fault but values that only the user knows."""
     store_schema(command)
-    with config_dir():
+    with composing():
         run = compose_one(command, list(overrides))
     assert run.faults == []
     assert run.node is not None
