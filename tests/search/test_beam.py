@@ -93,6 +93,12 @@ def test_an_output_never_outgrows_the_model():
     assert max(len(h.tokens) for h in hypotheses) == 4
 
 
+def test_an_ensemble_stops_where_its_shortest_model_does():
+    models = [TableModel(), TableModel()]
+    models[1].max_positions = (50, 3)
+    assert max(len(h.tokens) for h in search(models, [[A]], beam=2)[0]) == 3
+
+
 def test_unnormalized_scores_are_sums():
     (hypotheses,) = search(TableModel(), [[A]], beam=3, max_len_b=5, unnormalized=True)
     assert all(h.score == pytest.approx(h.positional_scores.sum().item(), abs=1e-5) for h in hypotheses)
@@ -111,6 +117,18 @@ def test_every_output_starts_with_its_prefix():
     assert all(h.tokens[:2].tolist() == [A, B] for h in rows[0])
     assert all(h.tokens[0] == C for h in rows[1])
     assert all(h.tokens.tolist() == [B, EOS] for h in rows[2])
+
+
+def test_prefixes_of_different_lengths_stay_with_their_sentences():
+    prefix = torch.tensor([[A, EOS, PAD, PAD], [C, B, A, C], [B, PAD, PAD, PAD]])
+    rows = search(TableModel(), [[A], [B], [C]], prefix=prefix, beam=3, max_len_b=6)
+    assert [h.tokens.tolist() for h in rows[0]] == [[A, EOS]] * 3
+    assert all(h.tokens[:4].tolist() == [C, B, A, C] for h in rows[1])
+
+
+def test_the_largest_length_cuts_a_prefix():
+    (hypotheses,) = search(TableModel(), [[A]], prefix=torch.tensor([[A, B, C]]), beam=2, max_len_b=1)
+    assert [h.tokens.tolist() for h in hypotheses] == [[A, EOS]]
 
 
 def test_a_prefix_wins_over_every_ban():
@@ -156,6 +174,13 @@ def test_damaged_weights_are_an_error_not_a_silence():
     model.table[:] = math.nan
     with pytest.raises(NumericsError, match="not numbers"):
         search(model, [[A]])
+
+
+def test_a_sentence_without_an_output_is_an_error():
+    model = TableModel()
+    model.table[..., EOS] = -math.inf
+    with pytest.raises(NumericsError, match="probability 0"):
+        search(model, [[A]], max_len_b=3)
 
 
 def test_an_unknown_piece_is_an_error():
