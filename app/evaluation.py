@@ -1,6 +1,6 @@
 """How good a model's outputs are: the one way to measure it, in training's validation and in `app.generate`."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from app.errors import DataError
 from app.interfaces import Generator
@@ -8,17 +8,17 @@ from app.scorers import Score, Scorer
 
 
 def translate_and_score(
-    generator: Generator, source_lines: list[str], references: list[str], scorers: Iterable[Scorer]
+    generator: Generator, source_lines: list[str], references: list[str], scorers: Mapping[str, Scorer]
 ) -> tuple[list[str], list[Score]]:
     """The best translation of every line, detokenised, in order; and its scores against the raw references."""
     translations = [each[0].text if each else "" for each in generator.generate(source_lines)]
     return translations, score_lines(translations, references, scorers)
 
 
-def score_lines(translations: list[str], references: list[str], scorers: Iterable[Scorer]) -> list[Score]:
+def score_lines(translations: list[str], references: list[str], scorers: Mapping[str, Scorer]) -> list[Score]:
     """Every scorer's score. Raises `DataError` where there is not one translation for every reference."""
     if len(translations) != len(references) or not references:
         raise DataError(
             f"scoring: {len(translations)} translations for {len(references)} references; give one for each"
         )
-    return [scorer.score(translations, references) for scorer in scorers]
+    return [scorer.score(translations, references) for scorer in scorers.values()]

@@ -39,7 +39,7 @@ def run(cfg: GenerateConfig, plugins: dict[str, Any]) -> float | None:
         log.info("written to %s", cfg.output_file)
     if references is None or not plugins["scorer"]:
         return None
-    scores = score_lines(translations, references, [scorer() for scorer in plugins["scorer"].values()])
+    scores = score_lines(translations, references, {name: make() for name, make in plugins["scorer"].items()})
     print(as_table(scores), file=sys.stderr if cfg.output_file is None else sys.stdout)
     return scores[0].value
 

@@ -13,7 +13,7 @@ import torch
 from app.assembly import restore
 from app.config import InteractiveConfig
 from app.data.vocabulary import Vocabulary
-from app.errors import CheckpointError
+from app.errors import CheckpointError, DataError
 from app.formats import Record
 from app.interfaces import Generator, Task
 from app.search import Search
@@ -42,7 +42,10 @@ def translate(
     numbered = enumerate(lines)
     targets = None if references is None else iter(references)
     while chunk := list(islice(numbered, buffer_size)):
-        translations = generator.generate([line for _, line in chunk])
+        try:
+            translations = generator.generate([line for _, line in chunk])
+        except DataError as error:  # it counts from the lines that it was given
+            raise DataError(f"input, counted from line {chunk[0][0] + 1}: {error}") from None
         for (number, line), hypotheses in zip(chunk, translations, strict=True):
             yield Record(number, line, hypotheses, None if targets is None else next(targets))
 

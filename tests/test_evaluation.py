@@ -34,14 +34,14 @@ class ExactMatch(Scorer):
 
 
 def test_best_translations_are_scored_against_raw_references():
-    translations, scores = translate_and_score(Upper(), ["a", "", "b"], ["A", "", "x"], [ExactMatch()])
+    translations, scores = translate_and_score(Upper(), ["a", "", "b"], ["A", "", "x"], {"exact": ExactMatch()})
     assert translations == ["A", "", "B"]
     assert scores[0].value == pytest.approx(200 / 3)
 
 
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(DataError, match="1 translations for 2 references"):
-        score_lines(["a"], ["a", "b"], [ExactMatch()])
+        score_lines(["a"], ["a", "b"], {"exact": ExactMatch()})
 
 
 @given(st.lists(st.text(max_size=3), max_size=20), st.integers(1, 7))
