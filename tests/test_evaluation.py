@@ -44,7 +44,10 @@ def test_what_does_not_belong_together_is_refused():
         score_lines(["a"], ["a", "b"], {"exact": ExactMatch()})
 
 
-@given(st.lists(st.text(max_size=3), max_size=20), st.integers(1, 7))
+LINES = st.lists(st.text(st.characters(exclude_characters="\n"), max_size=3), max_size=20)
+
+
+@given(LINES, st.integers(1, 7))
 def test_records_are_in_order_and_few_lines_are_held(lines, buffer_size):
     generator = Upper()
     records = list(translate(generator, lines, [f"ref {line}" for line in lines], buffer_size))
