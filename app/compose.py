@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from app.schema import join, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-NODES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}  # OmegaConf's types, as we say
+NODES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}  # OmegaConf's types, as we say
 
 
 class Composed(NamedTuple):
@@ -116,7 +116,8 @@ def explain(config_name: str, override: str, kept: list[str], node: DictConfig, 
     search_path = [text for text in kept if text.startswith("hydra.searchpath=")]
     loader = GlobalHydra.instance().config_loader()
     options = loader.get_group_options(key, config_name=config_name, overrides=search_path)
-    if options and not parsed.is_delete() and not set(value if isinstance(value, list) else [value]) <= set(options):
+    chosen = value if isinstance(value, list) else [value]
+    if options and not parsed.is_delete() and any(option not in options for option in chosen):
         return f"{shown}: no such option of {printable(key)}{nearest(str(value), options)}"
     keys = list(all_keys(node))
     if options or key in keys or key.partition(".")[0] == "hydra":
@@ -131,8 +132,8 @@ def reason(error: BaseException) -> str:
     if (mark := getattr(error, "problem_mark", None)) is not None:  # a file that is not YAML
         return f"{mark.name}:{mark.line + 1}: {getattr(error, 'problem', error)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    wanted = re.search(r"could not be converted to (Integer|Float|Boolean)", lines[0])
-    return f"must be {NODES[wanted[1]]}" if wanted else printable(lines[0])
+    wanted = re.search(r"could not be converted to (Integer|Float)|is not a valid (bool)", lines[0])
+    return f"must be {NODES[wanted[1] or wanted[2]]}" if wanted else printable(lines[0])
 
 
 def printable(text: str, longest: int = 160) -> str:

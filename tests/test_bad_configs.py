@@ -210,16 +210,16 @@ def test_a_pickled_job_is_not_run_again(here: Path, capsys: pytest.CaptureFixtur
 
 
 KEYS = [
-    "seed",
-    "model",
-    "model.dropout",
-    "trainer",
+    "sys",
+    "scorer",
+    "scorer.bleu.lowercase",
+    "output",
     "hydra",
     "hydra.run.dir",
-    "task.data",
+    "hydra.mode",
     "+x",
-    "~model",
-    "++trainer.y",
+    "~scorer",
+    "++y.z",
     "",
 ]
 VALUES = [
@@ -247,11 +247,13 @@ malformed = st.one_of(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
 @given(overrides=st.lists(malformed, min_size=10, max_size=10))
-@example(["+hydra=nan", "+=x", "seed=" + 5000 * "9", "model=" + 300 * "x", "trainer=${x}", "model=${x}"])
+@example(
+    ["+hydra=nan", "+=x", "sys=" + 5000 * "9", "scorer=" + 300 * "x", "scorer=${x}", "scorer.bleu=${x}", "scorer={a:1}"]
+)
 def test_three_hundred_malformed_overrides_never_give_a_traceback(overrides: list[str]) -> None:
-    cli.store_schema("train")
-    with pytest.raises(ConfigError) as refused:  # at least task.data is missing
-        cli.check_command_line(cli.arguments("train", ["--", *overrides]))
+    cli.store_schema("score")
+    with pytest.raises(ConfigError) as refused:  # `ref` at least is missing
+        cli.check_command_line(cli.arguments("score", ["--", *overrides]))
     for fault in refused.value.faults:
         assert fault.isprintable()
         assert len(fault) < 500
