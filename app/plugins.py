@@ -22,11 +22,11 @@ PACKAGES = {"app"}  # packages whose classes may be targets; only `open_search_p
 OPTIMIZERS = {"ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD"}
 
 
-def configure(node: Mapping[str, Any], kind: type | str, key: str = "") -> Callable[..., Any]:
+def configure(node: Mapping[str, Any], kind: type | str, key: str = "", check: bool = True) -> Callable[..., Any]:
     """The class that `node._target_` names, given its config and waiting for its run-time objects.
 
     `node` holds plain, resolved values and stands at `key` of the whole config. `kind` is the interface that the class
-    must implement, or its dotted name. Raises `ConfigError` with all faults of the node.
+    must implement, or its dotted name. Raises `ConfigError` with all faults of the node. `check=False`: see `typed`.
     """
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         raise ConfigError([f"{key or 'node'}: has no _target_ that names a class; choose one of the group's options"])
@@ -34,7 +34,7 @@ def configure(node: Mapping[str, Any], kind: type | str, key: str = "") -> Calla
     target = resolve(values.pop("_target_"), kind, key)
     parameters = inspect.signature(target).parameters
     if "cfg" in parameters:
-        return partial(target, typed(schema_of(target, key), values, key))
+        return partial(target, typed(schema_of(target, key), values, key, check))
     if faults := list(keyword_faults(parameters, values, key)):
         raise ConfigError(faults)
     return partial(target, **values)

@@ -17,29 +17,32 @@ T = TypeVar("T")
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
-def typed(schema: type[T], values: Mapping[str, Any], key: str = "") -> T:
+def typed(schema: type[T], values: Mapping[str, Any], key: str = "", check: bool = True) -> T:
     """An instance of the dataclass `schema` made from plain, resolved values, which stand at `key` of the whole config.
 
     Raises `ConfigError` with all of: unknown, missing and ill-typed fields, numbers that are not finite,
     interpolations that are not resolved, and what the dataclass's `check` has to say. Nested dataclasses too.
+    `check=False` leaves that last part out: for stored values, which were checked where their files were.
     """
     hints = get_type_hints(schema)
     known: list[Field[Any]] = [field for field in fields(schema) if field.init]  # type: ignore[arg-type]
     faults = list(unknown_keys(values, [field.name for field in known], key))
     config = OmegaConf.structured(schema)
     for field in known:
-        faults += take_field(config, field, hints[field.name], values.get(field.name, "???"), join(key, field.name))
+        faults += take_field(
+            config, field, hints[field.name], values.get(field.name, "???"), join(key, field.name), check
+        )
     if faults:
         raise ConfigError(faults)
     instance: Any = OmegaConf.to_object(config)
-    if hasattr(instance, "check"):
+    if check and hasattr(instance, "check"):
         faults = [join(key, fault) for fault in instance.check()]
     if faults:
         raise ConfigError(faults)
     return instance  # type: ignore[no-any-return]
 
 
-def take_field(config: Any, field: Field[Any], hint: Any, value: Any, key: str) -> Iterator[str]:
+def take_field(config: Any, field: Field[Any], hint: Any, value: Any, key: str, check: bool) -> Iterator[str]:
     """Merge one value into a structured config, or yield what is wrong with it."""
     if value == "???":
         if field.default is MISSING and field.default_factory is MISSING:
@@ -47,7 +50,7 @@ def take_field(config: Any, field: Field[Any], hint: Any, value: Any, key: str) 
         return
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         try:
-            typed(hint, value, key)
+            typed(hint, value, key, check)
         except ConfigError as error:
             yield from error.faults
             return

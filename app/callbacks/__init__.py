@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+from torch import Tensor
+
 
 class Callback(ABC):
     """Named moments of training, nothing done at any of them. `trainer` is the running `app.trainer.Trainer`."""
@@ -24,6 +26,13 @@ class Callback(ABC):
 
     def on_end(self, trainer: Any) -> None:
         """After the last update, also when a signal ended the run."""
+
+    def averaged(self) -> dict[str, Tensor] | None:
+        """Weights that translate better than the newest ones, by the model's parameter names; saved beside them."""
+        return None
+
+    def load_averaged(self, weights: dict[str, Tensor]) -> None:
+        """What `averaged` returned when the checkpoint was saved."""
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and strings that a resumed run needs."""

@@ -80,6 +80,18 @@ class PreciseOptimizer:
         self.precision.scaler.update()
         self.zero_grad()
 
+    def skip(self) -> None:
+        """Drop the gradients without a step; fp16 tries a smaller loss scale next."""
+        if self.precision.name == "fp16":
+            self.precision.scaler.step(self.inner)
+            self.precision.scaler.update()
+        self.zero_grad()
+
+    @property
+    def is_finding_its_scale(self) -> bool:
+        """Whether an overflow may be due to fp16's loss scale rather than to the run."""
+        return self.precision.name == "fp16" and self.precision.scaler.get_scale() > 1e-4
+
     def zero_grad(self) -> None:
         self.inner.zero_grad(set_to_none=True)
 

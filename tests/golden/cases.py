@@ -5,7 +5,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from app.data.vocabulary import Vocabulary
+from app.models.transformer import Transformer, TransformerConfig
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
 
@@ -74,3 +75,25 @@ def task_of(case: Case) -> Any:
     source = case.spec.get("source_dict", {}).get("size", 4)
     target = case.spec.get("target_dict", {}).get("size", 4)
     return SimpleNamespace(source_vocabulary=vocabulary(source), target_vocabulary=vocabulary(target))
+
+
+UNNAMED = {  # what fairseq's namespace leaves out where it is the default
+    "no_decoder_final_norm": False,
+    "adaptive_softmax_factor": 4.0,
+    "max_source_positions": 1024,
+    "max_target_positions": 1024,
+}
+
+
+def transformer(model_config: dict[str, Any], parameters: dict[str, Tensor], task: Any) -> Transformer:
+    """A Transformer with fairseq's configuration and weights."""
+    given = UNNAMED | model_config
+    if isinstance(given["adaptive_softmax_cutoff"], str):
+        given["adaptive_softmax_cutoff"] = [int(word) for word in given["adaptive_softmax_cutoff"].split(",")]
+    given["decoder_output_dim"] = int(given["decoder_output_dim"])
+    cfg = TransformerConfig(**{f.name: given[f.name] for f in fields(TransformerConfig)})
+    assert not list(cfg.check())
+    model = Transformer(cfg, task)
+    unread = ("version", "_float_tensor")
+    model.load_state_dict({k: v.clone() for k, v in parameters.items() if not k.endswith(unread)}, strict=True)
+    return model

@@ -1,6 +1,5 @@
 """The real fairseq's weights give the real fairseq's logits and gradients."""
 
-from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +7,8 @@ import pytest
 import torch
 
 from app.interfaces import EncoderOut
-from app.models.transformer import Transformer, TransformerConfig
+from app.models.transformer import Transformer
+from tests.golden import cases
 from tests.golden.cases import Case, claimed, task_of
 
 OTHERS = "bart dynamicconv fconv hubert lightconv lstm multilingual roberta s2t wav2vec2 transformer_align transformer_lm"
@@ -18,17 +18,7 @@ RELATIVE = 1e-4
 
 
 def transformer(case: Case) -> Transformer:
-    unnamed = {"no_decoder_final_norm": False, "adaptive_softmax_factor": 4.0}  # defaults that fairseq's namespace omits
-    given = unnamed | case.spec["model_config"]
-    if isinstance(given["adaptive_softmax_cutoff"], str):
-        given["adaptive_softmax_cutoff"] = [int(word) for word in given["adaptive_softmax_cutoff"].split(",")]
-    given["decoder_output_dim"] = int(given["decoder_output_dim"])
-    cfg = TransformerConfig(**{f.name: given[f.name] for f in fields(TransformerConfig)})
-    assert not list(cfg.check())
-    model = Transformer(cfg, task_of(case)).eval()
-    skipped = ("version", "_float_tensor")
-    model.load_state_dict({k: v for k, v in case.under("param").items() if not k.endswith(skipped)}, strict=True)
-    return model
+    return cases.transformer(case.spec["model_config"], case.under("param"), task_of(case)).eval()
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:

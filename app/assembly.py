@@ -1,0 +1,130 @@
+"""From a configuration to connected objects: for a new run, and for one that is read back from its directory."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from app.config import BatchingConfig, TrainConfig
+from app.errors import CheckpointError, ConfigError
+from app.interfaces import Model, Task
+from app.plugins import configure
+from app.runtime.checkpoint import Checkpoint, find
+from app.runtime.precision import PreciseOptimizer, Precision
+from app.runtime.seeds import set_seed
+from app.trainer import Parts, choose_device
+
+logger = logging.getLogger(__name__)
+
+CONFIG, ASSETS = "config.yaml", "task"
+SHAPING = ("task", "model", "criterion", "optimizer", "lr_scheduler", "tokenizer", "batching", "seed")
+
+
+def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task) -> Parts:
+    """Model, criterion, optimizer and scheduler of a new run; parameters are a function of `cfg.seed`."""
+    device = choose_device(cfg.trainer.device)
+    set_seed(cfg.seed)
+    model = plugins["model"](task).to(device)
+    criterion = plugins["criterion"](task).to(device)
+    inner = plugins["optimizer"]([p for p in [*model.parameters(), *criterion.parameters()] if p.requires_grad])
+    optimizer = PreciseOptimizer(inner, plugins["precision"](device))
+    callbacks = {name: make() for name, make in plugins["callbacks"].items()}
+    logger.info("%s parameters on %s in %s", f"{num_parameters(model):,}", device, optimizer.precision.name)
+    return Parts(task, model, criterion, optimizer, plugins["lr_scheduler"](inner), callbacks)
+
+
+def num_parameters(model: torch.nn.Module) -> int:
+    """Trained numbers, shared ones counted once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def save_config(cfg: TrainConfig, run_dir: Path) -> None:
+    """Write the resolved configuration, or raise ConfigError where the directory holds a run with other settings."""
+    path, values = run_dir / CONFIG, asdict(cfg)
+    if path.is_file():
+        old, new = (flat({key: source[key] for key in SHAPING}) for source in (stored(path), values))
+        differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if differing:
+            changes = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in differing]
+            mend = "give another run_dir, or the old settings"
+            raise ConfigError([f"run_dir={run_dir}: holds a run with other settings; {mend}", *changes])
+    run_dir.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
+    temporary.replace(path)
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """The plain values of a stored configuration. Nothing in it is resolved or run."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # whatever a YAML parser says of a damaged file
+        raise CheckpointError(f"{path}: not a readable configuration ({type(error).__name__})") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: not a configuration of a run")
+    return {str(key): value for key, value in values.items()}
+
+
+def flat(values: Any, key: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
+    if not isinstance(values, dict):
+        return {key: values}
+    return {k: v for name, child in values.items() for k, v in flat(child, f"{key}.{name}".lstrip(".")).items()}
+
+
+@dataclass
+class Restored:
+    """A trained model and all that it needs to translate."""
+
+    cfg: TrainConfig  # groups as plain dicts
+    task: Task
+    model: Model
+    checkpoint: Checkpoint
+    run_dir: Path
+
+
+def restore(path: Path, device: torch.device | str = "cpu") -> Restored:
+    """Read a run directory (its best checkpoint) or one checkpoint in it. The run's data need not be there any more.
+
+    Raises CheckpointError where anything is missing or damaged, and ConfigError where a class is not allowed.
+    """
+    run_dir = next((p for p in (path, *path.resolve().parents[:2]) if (p / CONFIG).is_file()), None)
+    if run_dir is None:
+        raise CheckpointError(f"{path}: not a run directory (no {CONFIG}); give the directory that app.train wrote")
+    values = stored(run_dir / CONFIG)
+    cfg = config_of(values, run_dir)
+    make_tokenizer = configure(cfg.tokenizer, "app.tokenizers.Tokenizer", "tokenizer", check=False)
+    task: Task = configure(cfg.task, "app.interfaces.Task", "task", check=False)(make_tokenizer, cfg.batching)
+    task.load(run_dir / ASSETS)
+    make_model: Callable[[Task], Model] = configure(cfg.model, "app.interfaces.Model", "model", check=False)
+    checkpoint = find(path, cfg.checkpoint.metric, cfg.checkpoint.mode)
+    model = make_model(task)
+    checkpoint.load_model(model, checkpoint.inference_weights)
+    return Restored(cfg, task, model.to(device).eval(), checkpoint, run_dir)
+
+
+def config_of(values: Mapping[str, Any], run_dir: Path) -> TrainConfig:
+    """Stored values as the dataclass that `app.train` had."""
+    sections = {f.name: f.type for f in fields(TrainConfig)}
+    try:
+        made = {name: section(sections[name], values[name]) for name in sections}
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{run_dir / CONFIG}: not the configuration of a run ({error})") from None
+    return TrainConfig(**made)
+
+
+def section(kind: Any, value: Any) -> Any:
+    return kind(**value) if isinstance(value, dict) and hasattr(kind, "__dataclass_fields__") else value
+
+
+def restored_precision(precision: Mapping[str, Any], device: torch.device) -> Precision:
+    """The precision that a run was trained in, for decoding on this device."""
+    made: Precision = configure(precision, Precision, "precision")(device)
+    return made
+
+
+__all__ = ["BatchingConfig", "Restored", "build", "num_parameters", "restore", "save_config"]

@@ -1,0 +1,52 @@
+"""Sums of what criterions log, and the numbers that people read from them."""
+
+import math
+import time
+from collections import defaultdict
+
+from app.interfaces import Loss
+
+LN2 = math.log(2)
+
+
+class Meters:
+    """Adds up losses. Means are in base 2 a token, as fairseq shows them; `ppl` is 2 ** nll_loss."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = defaultdict(float)
+        self.sample_size = 0
+        self.num_updates = self.num_clipped = 0
+        self.gnorm = 0.0
+        self.started_at = time.perf_counter()
+
+    def add(self, losses: list[Loss]) -> None:
+        for loss in losses:
+            self.sample_size += loss.sample_size
+            for name, value in loss.logs.items():
+                self.sums[name] += float(value)
+
+    def add_update(self, gnorm: float, clip_norm: float) -> None:
+        self.num_updates += 1
+        self.gnorm += gnorm
+        self.num_clipped += 0 < clip_norm < gnorm
+
+    def means(self) -> dict[str, float]:
+        """loss, nll_loss and ppl, and accuracy in percent where it was counted."""
+        metrics = {"loss": self.sums["loss"] / max(self.sample_size, 1) / LN2}
+        if "nll_loss" in self.sums:
+            metrics["nll_loss"] = self.sums["nll_loss"] / max(self.sums["ntokens"], 1) / LN2
+        metrics["ppl"] = 2.0 ** min(metrics.get("nll_loss", metrics["loss"]), 100.0)
+        if "n_correct" in self.sums:
+            metrics["accuracy"] = 100 * self.sums["n_correct"] / max(self.sums["total"], 1)
+        return metrics
+
+    def rates(self) -> dict[str, float]:
+        """wps (target tokens a second), ups, gnorm and clip (the share of updates that were clipped)."""
+        seconds = max(time.perf_counter() - self.started_at, 1e-9)
+        updates = max(self.num_updates, 1)
+        return {
+            "wps": self.sums["ntokens"] / seconds,
+            "ups": self.num_updates / seconds,
+            "gnorm": self.gnorm / updates,
+            "clip": self.num_clipped / updates,
+        }

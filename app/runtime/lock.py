@@ -1,0 +1,31 @@
+"""One process writes a run directory at a time."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.errors import LockedError, StorageError
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold `directory/.lock`. Raises LockedError with the holder's host and process id. The kernel frees it at any death."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{directory}: {error.strerror}; set run_dir to a directory that can be written") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise LockedError(f"{directory}: in use by {holder}; stop it, or set run_dir to another directory") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

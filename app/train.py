@@ -1,0 +1,75 @@
+"""`python -m app.train`: train a model, or go on with a run that was stopped."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.cli import command
+from app.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
+    """Returns the best value of `checkpoint.metric`, for sweepers."""
+    import torch
+
+    from app.assembly import ASSETS, build, save_config
+    from app.runtime.checkpoint import find
+    from app.runtime.lock import locked
+    from app.runtime.memory import keep_buffers
+    from app.trackers.fanout import Trackers
+    from app.trainer import Trainer
+
+    keep_buffers()
+    if cfg.trainer.num_threads:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    run_dir = Path(cfg.run_dir)
+    with locked(run_dir):
+        save_config(cfg, run_dir)
+        task = plugins["task"](plugins["tokenizer"], cfg.batching)
+        task.prepare(Path(cfg.cache_dir))
+        task.save(run_dir / ASSETS)
+        parts = build(cfg, plugins, task)
+        trackers = Trackers(plugins["tracker"], run_dir)
+        evaluate = evaluation(cfg, plugins, task) if cfg.trainer.decode_valid and plugins["scorer"] else None
+        trainer = Trainer(cfg.trainer, cfg.checkpoint, cfg.seed, run_dir, parts, trackers, evaluate)
+        newest = trainer.checkpoints.newest() if cfg.checkpoint.resume else None
+        if newest is not None:
+            trainer.load(newest)
+            logger.info("going on from %s", newest.path)
+        elif cfg.checkpoint.finetune_from is not None:
+            start = find(Path(cfg.checkpoint.finetune_from), cfg.checkpoint.metric, cfg.checkpoint.mode)
+            start.load_model(parts.model, start.inference_weights)
+            logger.info("starting from the weights of %s", start.path)
+        trackers.start(asdict(cfg), trainer.num_updates)
+        try:
+            trainer.train()
+        finally:
+            trackers.finish()
+    return trainer.best
+
+
+def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
+    """Scores of real translations of the validation split, at every validation; None where the task has no references."""
+    from app.evaluation import translate_and_score
+
+    texts = task.references(cfg.trainer.valid_split)
+    if texts is None:
+        return None
+    search = plugins["search"](task.target_vocabulary)
+    scorers = {name: make() for name, make in plugins["scorer"].items()}
+
+    def evaluate(model: Any) -> dict[str, float]:
+        generator = task.build_generator([model], search)
+        _, scores = translate_and_score(generator, *texts, scorers)
+        return {score.name: score.value for score in scores}
+
+    return evaluate
+
+
+main = command("train", run)
+
+if __name__ == "__main__":
+    main()
