@@ -1,8 +1,8 @@
 """The five kinds of plug-in and what the trainer asks of each. Read this page first.
 
 Letters in shapes: B sentences, S source positions, T target positions, D width, V vocabulary.
-Every plug-in is a class whose constructor takes its own config dataclass first, as `cfg`, and run-time objects after it,
-positionally. It is chosen in `conf/<kind>/*.yaml` by `_target_` and made by `app.plugins.configure`.
+Every plug-in is a class whose constructor takes its own config dataclass first, as `cfg`, and run-time objects after
+it, positionally. It is chosen in `conf/<kind>/*.yaml` by `_target_` and made by `app.plugins.configure`.
 """
 
 from abc import ABC, abstractmethod
@@ -107,8 +107,8 @@ class Criterion(nn.Module, ABC):
 class Shard(NamedTuple):
     """Which part of every global batch this worker takes."""
 
-    index: int
-    count: int
+    rank: int
+    world_size: int
 
 
 class Dataset(Protocol):
@@ -122,7 +122,10 @@ class BatchIterator(Protocol):
 
     epoch: int
     num_samples: int  # samples of the epoch that were handed out so far, over all shards
-    padding: float  # the share of positions in this epoch's batches that is padding, 0..1
+
+    @property
+    def padding(self) -> float:
+        """The share of positions in this epoch's batches that is padding, 0..1."""
 
     def __len__(self) -> int:
         """Batches left to hand out."""
@@ -186,7 +189,9 @@ class Task(ABC):
     def dataset(self, split: str) -> Dataset: ...
 
     @abstractmethod
-    def get_batch_iterator(self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)) -> BatchIterator:
+    def get_batch_iterator(
+        self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)
+    ) -> BatchIterator:
         """The batches of one epoch; with `epoch=None` in a fixed order, every sample once (validation)."""
 
     def train_step(self, batch: Batch, model: Model, criterion: Criterion, optimizer: Backward) -> Loss:

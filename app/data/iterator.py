@@ -65,7 +65,7 @@ class PairIterator:
         groups = (batches[i : i + count] for i in range(0, len(batches), count))
         return [Step(group[index], sum(map(len, group))) for group in groups]
 
-    @property
+    @cached_property
     def padding(self) -> float:
         """The share of positions in this epoch's batches that is padding, 0..1."""
         return padding_share(self._batches, self._dataset.source_lengths, self._dataset.target_lengths)
@@ -88,7 +88,8 @@ class PairIterator:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.epoch, self.num_samples = state["epoch"], state["num_samples"]
-        self.__dict__.pop("_batches", None)
+        for made_for_another_epoch in ("_batches", "padding"):
+            self.__dict__.pop(made_for_another_epoch, None)
 
 
 def collate(dataset: PairDataset, samples: Indices) -> Batch:

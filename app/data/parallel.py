@@ -15,6 +15,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last perhaps shorter."""
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
 class _Worker:
     """A worker process: the function is sent once, not with every item."""
 

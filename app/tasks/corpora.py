@@ -1,0 +1,83 @@
+"""The directories of parallel text that a task is given, with their weights and languages."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.data.corpus import PairFiles, find_pair, find_splits
+from app.errors import DataError
+
+
+class Corpus(NamedTuple):
+    """A directory of `SPLIT.LANG[.gz]` files."""
+
+    path: Path
+    weight: float  # how often each of its pairs is seen in an epoch of training
+
+
+def read_corpora(data: Any) -> list[Corpus]:
+    """A directory, or a list of directories or of {path, weight}. TypeError or ValueError for what is no such thing."""
+    corpora = []
+    for entry in data if isinstance(data, list) else [data]:
+        if isinstance(entry, str):
+            corpora.append(Corpus(Path(entry), 1.0))
+        elif isinstance(entry, dict) and "path" in entry and set(entry) <= {"path", "weight"}:
+            corpora.append(Corpus(Path(entry["path"]), float(entry.get("weight", 1.0))))
+        else:
+            raise TypeError(f"{entry} is neither a directory nor {{path, weight}}")
+    if any(corpus.weight < 0 for corpus in corpora) or not any(corpus.weight for corpus in corpora):
+        raise ValueError("weights must be 0 or more, and one of them more than 0")
+    return corpora
+
+
+def faults(corpora: list[Corpus], source_lang: str | None, target_lang: str | None) -> Iterator[str]:
+    """What is missing, and what there is instead."""
+    for path, _ in corpora:
+        if not path.is_dir():
+            parent = next(parent for parent in path.absolute().parents if parent.is_dir())
+            yield f"data={path}: no such directory; in {parent} there are {some(parent)}"
+            continue
+        langs = languages(path)
+        if len(langs) < 2:
+            yield f"data={path}: has no parallel text (SPLIT.LANG or SPLIT.LANG.gz); there are {some(path)}"
+            continue
+        if (source_lang is None or target_lang is None) and len(langs) > 2:
+            yield f"source_lang={source_lang}: {path} has {', '.join(langs)}; set source_lang and target_lang"
+        for name, lang in (("source_lang", source_lang), ("target_lang", target_lang)):
+            if lang is not None and lang not in langs:
+                yield f"{name}={lang}: {path} has no SPLIT.{lang}; its languages are {', '.join(langs)}"
+
+
+def languages(directory: Path) -> list[str]:
+    """The languages of the directory's parallel text, in alphabetical order."""
+    return sorted(set().union(*find_splits(directory).values()))
+
+
+def some(directory: Path) -> str:
+    """A few names of what is in a directory, for messages."""
+    names = sorted(child.name for child in directory.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
+
+
+def language_pair(corpora: list[Corpus], source_lang: str | None, target_lang: str | None) -> tuple[str, str]:
+    """What is not given is guessed where two languages exist: the source is then the first in alphabetical order."""
+    for path, _ in corpora:
+        left = [lang for lang in languages(path) if lang not in (source_lang, target_lang)]
+        source_lang = source_lang or left.pop(0)
+        target_lang = target_lang or left.pop(0)
+    if source_lang is None or target_lang is None:
+        raise DataError("task.data=null: this task has no text; give task.data=DIRECTORY")
+    return source_lang, target_lang
+
+
+def find_pairs(corpora: list[Corpus], split: str, langs: tuple[str, str]) -> list[tuple[PairFiles, float]]:
+    """The files of a split in every directory that has it, with the directory's weight."""
+    found = [(find_pair(path, split, *langs), weight) for path, weight in corpora]
+    pairs = [(files, weight) for files, weight in found if files is not None]
+    if not pairs:
+        there = sorted(
+            {name for path, _ in corpora for name, has in find_splits(path).items() if has.issuperset(langs)}
+        )
+        places = ", ".join(str(path) for path, _ in corpora)
+        raise DataError(f"{places}: no {split}.{langs[0]} and {split}.{langs[1]}; the splits are {', '.join(there)}")
+    return pairs

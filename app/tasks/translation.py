@@ -1,0 +1,155 @@
+"""Translation of text: pairs of lines in files `SPLIT.LANG`."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.config import BatchingConfig
+from app.data.corpus import TextFile, read_pairs
+from app.data.dataset import PairDataset
+from app.data.iterator import PairIterator
+from app.errors import DataError
+from app.interfaces import BatchIterator, Dataset, Generator, Model, Shard, Task
+from app.ranges import at_least, one_of, positive
+from app.search import Search
+from app.tasks.corpora import faults, find_pairs, language_pair, read_corpora
+from app.tasks.generator import TextGenerator
+from app.tasks.preparation import PreparedPairs, prepare_pairs
+from app.tasks.text import LearningSettings, Text, learn
+from app.tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TranslationConfig:
+    data: Any  # directory of SPLIT.LANG[.gz] files, or a list of them or of {path, weight}; null: only translate
+    source_lang: str | None  # LANG of the source; null: the first of the two that there are, in alphabetical order
+    target_lang: str | None  # LANG of the target; null: the other one
+    train_split: str  # the split that tokenizers and vocabularies are learnt from
+    joined_dictionary: bool  # one tokenizer and vocabulary for both languages
+    threshold: int  # pieces that are seen less often are unknown
+    nwords: int  # most entries of a vocabulary, the four specials counted; 0: no limit
+    max_source_positions: int  # pairs with longer sources are left out of training; in pieces, eos counted
+    max_target_positions: int  # pairs with longer targets are left out of training; in pieces, eos counted
+    on_bad_line: str  # a line that is no UTF-8 or has NUL: error, or skip its pair (in a translation: U+FFFD for it)
+    num_workers: int  # processes that encode text; 0: one a core
+
+    def check(self) -> Iterator[str]:
+        yield from positive(self, "max_source_positions", "max_target_positions")
+        yield from at_least(self, 0, "threshold", "nwords", "num_workers")
+        yield from one_of(self, "on_bad_line", "error", "skip")
+        if self.source_lang is not None and self.source_lang == self.target_lang:
+            yield f"target_lang={self.target_lang}: is the source's language too; give another"
+        if self.data is not None:
+            try:
+                yield from faults(read_corpora(self.data), self.source_lang, self.target_lang)
+            except (TypeError, ValueError) as error:
+                yield f"data={self.data}: {error}"
+
+
+class Translation(Task):
+    """Source lines to target lines. What is prepared depends on content and settings only, and is kept in a cache."""
+
+    source: Text
+    target: Text
+
+    def __init__(self, cfg: TranslationConfig, make_tokenizer: Callable[[], Tokenizer], batching: BatchingConfig):
+        self.cfg, self.batching = cfg, batching
+        self._make_tokenizer = make_tokenizer
+        self._corpora = [] if cfg.data is None else read_corpora(cfg.data)
+        self._cache_dir: Path | None = None
+
+    def _use(self, source: Text, target: Text) -> None:
+        self.source, self.target = source, target
+        self.source_vocabulary, self.target_vocabulary = source.vocabulary, target.vocabulary
+
+    def prepare(self, cache_dir: Path) -> None:
+        """Learn what `load` has not read. Splits are encoded when `dataset` asks for them."""
+        self._cache_dir = cache_dir
+        if hasattr(self, "source"):
+            return
+        langs = self._languages()
+        log.info("translation from %s to %s", *langs)
+        pairs = [files for files, _ in find_pairs(self._corpora, self.cfg.train_split, langs)]
+        sources, targets = [files.source for files in pairs], [files.target for files in pairs]
+        if self.cfg.joined_dictionary:
+            joined = self._learn(sources + targets, cache_dir)
+            self._use(joined, joined)
+        else:
+            self._use(self._learn(sources, cache_dir), self._learn(targets, cache_dir))
+        log.info(
+            "vocabularies: %d source and %d target pieces", len(self.source_vocabulary), len(self.target_vocabulary)
+        )
+
+    def _learn(self, paths: list[Path], cache_dir: Path) -> Text:
+        settings = LearningSettings(self.cfg.threshold, self.cfg.nwords, self.cfg.on_bad_line)
+        return learn(paths, self._make_tokenizer, settings, self.cfg.num_workers, cache_dir)
+
+    def save(self, directory: Path) -> None:
+        if self.cfg.joined_dictionary:
+            self.source.save(directory / "joined")
+        else:
+            self.source.save(directory / "source")
+            self.target.save(directory / "target")
+
+    def load(self, directory: Path) -> None:
+        names = ["joined"] if self.cfg.joined_dictionary else ["source", "target"]
+        texts = [Text.load(directory / name, self._make_tokenizer) for name in names]
+        self._use(texts[0], texts[-1])
+
+    def dataset(self, split: str) -> PairDataset:
+        """The split's pairs that training can use; which are left out, and why, is counted and logged."""
+        if self._cache_dir is None:
+            raise RuntimeError("prepare(cache_dir) comes before dataset(split)")
+        found = find_pairs(self._corpora, split, self._languages())
+        files, weights = [files for files, _ in found], [weight for _, weight in found]
+        cfg = self.cfg
+        prepared = prepare_pairs(files, self.source, self.target, cfg.on_bad_line, cfg.num_workers, self._cache_dir)
+        dataset = self._kept(prepared, weights)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items() if count)
+        log.info("%s: %d pairs; left out: %s", split, len(dataset), reasons or "none")
+        if not len(dataset):
+            raise DataError(f"{split}: no pair is left to use ({reasons or 'the files are empty'}); check task.data")
+        return dataset
+
+    def _kept(self, prepared: PreparedPairs, weights: list[float]) -> PairDataset:
+        source, target = prepared.source.lengths, prepared.target.lengths
+        empty = (source == 1) | (target == 1)  # eos alone
+        long_source = ~empty & (source > self.cfg.max_source_positions)
+        long_target = ~empty & ~long_source & (target > self.cfg.max_target_positions)
+        left_out = {
+            "with a bad line": prepared.bad_lines,
+            "empty on one side": int(empty.sum()),
+            f"over max_source_positions={self.cfg.max_source_positions}": int(long_source.sum()),
+            f"over max_target_positions={self.cfg.max_target_positions}": int(long_target.sum()),
+        }
+        rows = np.flatnonzero(~(empty | long_source | long_target))
+        return PairDataset(prepared.source, prepared.target, rows, np.repeat(weights, prepared.pairs)[rows], left_out)
+
+    def get_batch_iterator(
+        self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)
+    ) -> BatchIterator:
+        assert isinstance(dataset, PairDataset)
+        return PairIterator(dataset, self.batching, epoch, shard)
+
+    def build_generator(self, models: list[Model], search: Search) -> Generator:
+        longest, max_tokens = self.cfg.max_source_positions, self.batching.max_tokens_valid
+        return TextGenerator(models, search, self.source, self.target, longest, max_tokens)
+
+    def references(self, split: str) -> tuple[list[str], list[str]]:
+        """Source and target lines, one for each line of the files: none is ever left out here."""
+        policy = "error" if self.cfg.on_bad_line == "error" else "replace"
+        lines: tuple[list[str], list[str]] = ([], [])
+        for files, _ in find_pairs(self._corpora, split, self._languages()):
+            for pair in read_pairs(*(TextFile(path, policy) for path in files)):
+                for side, line in zip(lines, pair or ()):
+                    side.append(line)
+        return lines
+
+    def _languages(self) -> tuple[str, str]:
+        return language_pair(self._corpora, self.cfg.source_lang, self.cfg.target_lang)
