@@ -80,6 +80,10 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     """Rules that no section can know alone. A section that has faults of its own is None, and its rules wait."""
     task, model, trainer = (sections.get(name) for name in ("task", "model", "trainer"))
     batching, checkpoint = sections.get("batching"), sections.get("checkpoint")
+    if trainer is not None and hasattr(task, "check_split"):
+        validates = trainer.validate_interval or trainer.validate_interval_updates
+        for name in ["train_split", "valid_split"] if validates else ["train_split"]:
+            yield from (f"trainer.{name}: {fault}" for fault in task.check_split(getattr(trainer, name)))
     if getattr(model, "share_all_embeddings", False) and not getattr(task, "joined_dictionary", True):
         yield "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true"
     for side in ("source", "target"):
@@ -97,7 +101,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
         yield from optimizer_faults(plugins["optimizer"])
 
 
-def device_faults(device: str) -> Iterator[str]:
+def device_faults(device: str, key: str = "trainer.device") -> Iterator[str]:
     import torch
 
     if device == "auto":
@@ -105,10 +109,10 @@ def device_faults(device: str) -> Iterator[str]:
     try:
         kind = torch.device(device).type
     except RuntimeError:
-        yield f"trainer.device={device}: must be auto, cpu, cuda or cuda:N"
+        yield f"{key}={device}: must be auto, cpu, cuda or cuda:N"
         return
     if kind == "cuda" and not torch.cuda.is_available():
-        yield f"trainer.device={device}: no CUDA device is visible here; set trainer.device=cpu or auto"
+        yield f"{key}={device}: no CUDA device is visible here; set {key}=cpu or auto"
 
 
 def optimizer_faults(optimizer: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The closed sections of the configuration: what every run has, whatever its plug-ins.
 
 Hydra types these while composing. Names, types and meaning stand here; values stand in `conf/`. The plug-ins' own
-schemas stand beside their classes. This module imports nothing of the program, and not torch, so that `--help` is quick.
+schemas stand beside their classes. This module needs nothing of the program, and not torch, so that `--help` is quick.
 """
 
 from collections.abc import Iterator
@@ -55,6 +55,8 @@ class CheckpointConfig:
         yield from at_least(self, 0, "save_interval_updates", "keep_best")
         yield from positive(self, "keep_last")
         yield from one_of(self, "mode", "min", "max")
+        if self.finetune_from is not None and not Path(self.finetune_from).exists():
+            yield f"finetune_from={self.finetune_from}: no such run or checkpoint directory"
 
 
 @dataclass

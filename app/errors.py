@@ -1,4 +1,4 @@
-"""What can go wrong for a reason that the user can mend. `app.cli` prints the message in one line and exits with the code."""
+"""What can go wrong for a reason that the user can mend. `app.cli` prints the message and exits with the code."""
 
 
 class UserError(Exception):
@@ -56,7 +56,7 @@ class LockedError(UserError):
     exit_code = 9
 
 
-class Stopped(UserError):
+class Stopped(UserError):  # noqa: N818 - it is no error
     """A signal ended the run after its state was saved; 128 + the signal's number."""
 
     def __init__(self, message: str, signal_number: int):

@@ -4,6 +4,7 @@ A schema dataclass may define `check(self) -> Iterator[str]`: it yields one line
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -47,3 +48,11 @@ def divides(cfg: Any, divisor: str, *names: str) -> Iterator[str]:
         number = getattr(cfg, divisor)
         if number > 0 and getattr(cfg, name) % number:
             yield f"{divisor}={number}: must divide {name}={getattr(cfg, name)}"
+
+
+def existing_file(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that name a file to read; null names none."""
+    for name in names:
+        value = getattr(cfg, name)
+        if value is not None and not Path(value).is_file():
+            yield f"{name}={value}: no such file"

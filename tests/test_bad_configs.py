@@ -99,7 +99,6 @@ BAD = [
     ("model.encoder_attention_heads=7", "model.encoder_attention_heads=7: must divide encoder_embed_dim=512"),
     ("model.encoder_layers=0", "model.encoder_layers=0: must be greater than 0"),
     ("model.activation_fn=rellu", "model.activation_fn=rellu: must be one of"),
-    ("model.share_all_embeddings=true", "task.joined_dictionary"),
     ("optimizer.lr=nan", "optimizer.lr=nan: must be a finite number"),
     ("optimizer.lr=1e999", "optimizer.lr=inf: must be a finite number"),
     ("optimizer.lr=-1", "optimizer.lr=-1"),
@@ -124,11 +123,15 @@ BAD = [
     ("tokenizer=subword_bpe", "tokenizer.codes: missing; give it with tokenizer.codes=..."),
     ("~search", "search: nothing is chosen"),
     # places
-    ("task.data=nowhere", "nowhere"),
-    ("task.target_lang=zz", "zz"),
-    ("trainer.valid_split=dev", "dev"),
+    ("task.data=nowhere", "task.data=nowhere: no such directory"),
+    ("task.data=null", "trainer.train_split: task.data=null"),
+    ("task.data={a:1}", "task.data={'a': 1}"),
+    ("task.target_lang=zz", "task.target_lang=zz: data has no SPLIT.zz; its languages are xx, yy"),
+    ("task.target_lang=xx", "task.target_lang=xx: is the source's language too"),
+    ("trainer.train_split=all", "trainer.train_split: data: no all.xx and all.yy; the splits are train, valid"),
+    ("trainer.valid_split=dev", "trainer.valid_split: data: no dev.xx and dev.yy; the splits are train, valid"),
     ("checkpoint.finetune_from=nowhere", "checkpoint.finetune_from=nowhere"),
-    ("tokenizer.model=nowhere.model", "tokenizer.model=nowhere.model"),
+    ("tokenizer.model=nowhere.model", "tokenizer.model=nowhere.model: no such file"),
     ("hydra.searchpath=[file:///nowhere/conf]", "hydra.searchpath=[file:///nowhere/conf]: no such directory"),
     ("hydra.searchpath=[pkg://no_such_package.conf]", "no package no_such_package"),
     # targets
@@ -147,6 +150,11 @@ BAD = [
 @pytest.mark.parametrize(("bad", "words"), BAD, ids=[bad for bad, _ in BAD])
 def test_a_bad_configuration_is_refused(bad: str, words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert words in told(capsys, *GOOD, bad)
+
+
+def test_rules_between_sections(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    err = told(capsys, *GOOD, "task.joined_dictionary=false", "model.share_all_embeddings=true")
+    assert "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true" in err
 
 
 def test_all_faults_come_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,8 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "search": {"interfaces", "data"},
     "tasks": {"interfaces", "data", "tokenizers", "search", "scorers"},
     "callbacks": {"interfaces"},
-    "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data"},
+    "meters": {"interfaces"},
+    "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data", "meters"},
 }
 FOUNDATIONS = {"config", "schema", "ranges", "errors"}
 

@@ -23,7 +23,7 @@ def run(*command: str | Path, cwd: Path = Path("/")) -> str:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that holds the wheel, and sees this one's libraries but not its editable tree."""
+    """The interpreter of an environment that holds the wheel, and sees the libraries here but not the editable tree."""
     home = tmp_path_factory.mktemp("wheel")
     for part in ("app", "conf"):
         shutil.copytree(ROOT / part, home / "tree" / part, ignore=shutil.ignore_patterns("__pycache__"))

@@ -51,6 +51,14 @@ class TranslationConfig:
             except (TypeError, ValueError) as error:
                 yield f"data={self.data}: {error}"
 
+    def check_split(self, split: str) -> Iterator[str]:
+        """Whether the text has this split; for a config that has passed `check`."""
+        corpora = [] if self.data is None else read_corpora(self.data)
+        try:
+            find_pairs(corpora, split, language_pair(corpora, self.source_lang, self.target_lang))
+        except DataError as error:
+            yield str(error)
+
 
 class Translation(Task):
     """Source lines to target lines. What is prepared depends on content and settings only, and is kept in a cache."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import sentencepiece
 
 from app.errors import ConfigError, DataError
-from app.ranges import at_least, one_of, positive
+from app.ranges import at_least, existing_file, one_of, positive
 from app.tokenizers import Tokenizer
 
 MODEL = "sentencepiece.model"  # file name in a run directory
@@ -32,6 +32,7 @@ class SentencePieceConfig:
         yield from at_least(self, 0, "max_lines", "seed")
         yield from one_of(self, "model_type", "unigram", "bpe")
         yield from one_of(self, "normalization", "identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
+        yield from existing_file(self, "model")
         if not 0.9 <= self.character_coverage <= 1:
             yield f"character_coverage={self.character_coverage}: must lie between 0.9 and 1"
 

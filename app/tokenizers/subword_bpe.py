@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ConfigError, DataError
+from app.ranges import existing_file
 from app.tokenizers import Tokenizer
 
 CODES = "bpe.codes"  # file name in a run directory
@@ -21,6 +22,7 @@ class SubwordBPEConfig:
     def check(self) -> Iterator[str]:
         if importlib.util.find_spec("subword_nmt") is None:
             yield "_target_: subword_bpe needs the package subword-nmt; install it with: pip install 'seqwright[bpe]'"
+        yield from existing_file(self, "codes")
         if not self.separator or " " in self.separator:
             yield f"separator={self.separator!r}: must be at least one character, and no space; fairseq's is @@"
 
