@@ -87,9 +87,12 @@ class Restored:
     run_dir: Path
 
 
-def restore(path: Path, device: torch.device | str = "cpu") -> Restored:
+def restore(
+    path: Path, device: torch.device | str = "cpu", data: str | None = None, max_tokens: int | None = None
+) -> Restored:
     """Read a run directory (its best checkpoint) or one checkpoint in it. The run's data need not be there any more.
 
+    `data` takes the place of task.data, `max_tokens` that of batching.max_tokens_valid.
     Raises CheckpointError where anything is missing or damaged, and ConfigError where a class is not allowed.
     """
     run_dir = next((p for p in (path, *path.resolve().parents[:2]) if (p / CONFIG).is_file()), None)
@@ -97,6 +100,10 @@ def restore(path: Path, device: torch.device | str = "cpu") -> Restored:
         raise CheckpointError(f"{path}: not a run directory (no {CONFIG}); give the directory that app.train wrote")
     values = stored(run_dir / CONFIG)
     cfg = config_of(values, run_dir)
+    if data is not None:
+        cfg.task["data"] = data
+    if max_tokens is not None:
+        cfg.batching.max_tokens_valid = max_tokens
     make_tokenizer = configure(cfg.tokenizer, "app.tokenizers.Tokenizer", "tokenizer", check=False)
     task: Task = configure(cfg.task, "app.interfaces.Task", "task", check=False)(make_tokenizer, cfg.batching)
     task.load(run_dir / ASSETS)

@@ -11,22 +11,28 @@ import rich.progress
 import torch
 
 from app.assembly import restore
+from app.check import device_faults
 from app.config import InteractiveConfig
 from app.data.vocabulary import Vocabulary
-from app.errors import CheckpointError, DataError
+from app.errors import CheckpointError, ConfigError, DataError
 from app.formats import Record
 from app.interfaces import Generator, Task
 from app.search import Search
+from app.trainer import choose_device
 
 log = logging.getLogger("generate")
 
 
-def load_generator(cfg: InteractiveConfig, make_search: Callable[[Vocabulary], Search]) -> tuple[Task, Generator]:
+def load_generator(
+    cfg: InteractiveConfig, make_search: Callable[[Vocabulary], Search], data: str | None = None
+) -> tuple[Task, Generator]:
     """The first checkpoint's task, and a generator with the models of all: an ensemble, which shares vocabularies."""
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)
-    names = cfg.checkpoints()
-    restored = [restore(Path(name), cfg.device) for name in names]
+    if faults := list(device_faults(cfg.device, "device")):
+        raise ConfigError(faults)
+    names, device = cfg.checkpoints(), choose_device(cfg.device)
+    restored = [restore(Path(name), device, data, cfg.max_tokens) for name in names]
     task = restored[0].task
     for name, other in zip(names, restored):
         same_source = other.task.source_vocabulary == task.source_vocabulary

@@ -24,18 +24,11 @@ def read_lines(name: str) -> Iterator[str]:
 
 @contextmanager
 def opened_output(name: str | None) -> Iterator[TextIO]:
-    """Where results are written: a file, or standard output for None. UTF-8, with `\\n`, whatever the locale.
-
-    Standard output that nobody reads any more (`| head`) ends the command quietly.
-    """
+    """Where results are written: a file, or standard output for None. UTF-8, with `\\n`, whatever the locale."""
     if name is None:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
-        try:
-            yield sys.stdout
-            sys.stdout.flush()
-        except BrokenPipeError:
-            sys.stdout = open("/dev/null", "w")  # noqa: SIM115  what Python flushes on exit has to go somewhere
-            raise SystemExit(0) from None
+        yield sys.stdout
+        sys.stdout.flush()
         return
     try:
         with Path(name).open("w", encoding="utf-8", newline="\n") as file:
