@@ -158,5 +158,5 @@ def lines_of(cfg: Any, *names: str) -> Iterator[str]:
     """Fields that must name a file that can be read, or `-`."""
     for name in names:
         path = getattr(cfg, name)
-        if path not in (None, "-") and not Path(path).is_file():
+        if path not in (None, "-") and (not Path(path).exists() or Path(path).is_dir()):
             yield f"{name}={path}: no such file"

@@ -15,11 +15,12 @@ def read_lines(name: str) -> Iterator[str]:
 
     Bytes that are not UTF-8 become U+FFFD, with a warning that names file and line.
     """
-    if name != "-":
+    if Path(name).is_file():
         yield from (line for line in TextFile(Path(name), "replace") if line is not None)
         return
-    for line in sys.stdin.buffer:
-        yield line.decode(errors="replace").removesuffix("\n").removesuffix("\r")
+    with sys.stdin.buffer if name == "-" else Path(name).open("rb") as stream:  # a pipe: it cannot be asked for a place
+        for line in stream:
+            yield line.decode(errors="replace").removesuffix("\n").removesuffix("\r")
 
 
 @contextmanager
