@@ -29,7 +29,7 @@ from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
 
 Function = Callable[[Any, dict[str, Any]], float | None]
 
-register_resolvers()  # at import, because a worker that unpickles a job resolves names before it runs anything of ours
+register_resolvers()  # at import: a worker that unpickles a job resolves names before it runs anything of ours
 
 
 def command(config_name: str, function: Function) -> Callable[[], None]:

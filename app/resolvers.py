@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 # what may differ between two commands that go on with the same run: how long, where, and how it is watched and judged
@@ -16,37 +17,52 @@ NOT_IN_RUN_NAME_OF_TRAINER = {"max_update", "max_epoch", "stop_time_hours", "pat
 
 def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    # Hydra resolves these two for the whole sweep first, and gives every job what is cached there; it could not know
+    OmegaConf.register_new_resolver("swept_keys", swept_keys, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True, use_cache=True)
 
 
 def run_name(*, _root_: DictConfig) -> str:
-    """`${run_name:}`: what is run, and a hash of all settings that shape the result."""
+    """What is run, and a hash of all settings that shape the result."""
+    settings = _root_.hydra if "hydra" in _root_ else HydraConfig.get()  # not in what `--cfg job` shows
+    name = what_is_run(settings.runtime.choices)
     try:
         values = {str(name): resolved(_root_, str(name)) for name in _root_ if name not in NOT_IN_RUN_NAME}
     except OmegaConfBaseException:  # told where it stands, by the check; such a run never starts
-        return what_is_run()
+        return name
     if isinstance(values.get("trainer"), dict):
         values["trainer"] = {k: v for k, v in values["trainer"].items() if k not in NOT_IN_RUN_NAME_OF_TRAINER}
-    return f"{what_is_run()}-{digest(values)}"
+    return f"{name}-{digest(values)}"
 
 
-def sweep_name() -> str:
-    """`${sweep_name:}`: what is run, and a hash of the sweep's overrides; cached, so that all its jobs have it."""
-    return f"{what_is_run()}-{digest(sorted(HydraConfig.get().overrides.task))}"
+def swept_keys(overrides: ListConfig, sweeper: DictConfig) -> str:
+    """What a sweep varies."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+    return ",".join([*(sweeper.get("params") or ()), *swept])
 
 
-def job_name(overrides: str) -> str:
-    """`${job_name:OVERRIDES}`: a job's directory below its sweep, named by its overrides."""
-    name = re.sub(r"[^\w=.,+-]+", "_", overrides).strip("_.") or "job"
-    return name if len(name) <= 120 else f"{name[:110]}-{digest(overrides)}"
+def sweep_name(keys: str, overrides: ListConfig, sweeper: DictConfig, choices: DictConfig) -> str:
+    """What is run, what is varied, and a hash of everything that was asked for."""
+    return short(f"{what_is_run(choices)}-{keys}-{digest([*sorted(overrides), str(sweeper.get('params'))])}")
 
 
-def what_is_run() -> str:
+def job_name(keys: str, overrides: ListConfig) -> str:
+    """A job's directory below its sweep: its values of what is varied."""
+    return short(",".join(text for text in overrides if text.partition("=")[0] in keys.split(",")) or "job")
+
+
+def what_is_run(choices: Any) -> str:
     """The experiment, or the task and the model."""
-    choices = HydraConfig.get().runtime.choices
     parts = [choices["experiment"]] if choices.get("experiment") else [choices.get("task"), choices.get("model")]
-    return re.sub(r"[^\w.+-]+", "_", "-".join(str(part) for part in parts))
+    return short("-".join(str(part) for part in parts))
+
+
+def short(name: str, longest: int = 120) -> str:
+    """A name that is safe for a file, with a hash where it would be too long."""
+    safe = re.sub(r"[^\w=.,+-]+", "_", name).strip("_.")
+    return safe if len(safe) <= longest else f"{safe[: longest - 9]}-{digest(name)}"
 
 
 def resolved(root: DictConfig, name: str) -> Any:

@@ -53,7 +53,10 @@ class TranslationConfig:
 
     def check_split(self, split: str) -> Iterator[str]:
         """Whether the text has this split; for a config that has passed `check`."""
-        corpora = [] if self.data is None else read_corpora(self.data)
+        if self.data is None:
+            yield "task.data=null: there is nothing to learn from; give task.data=DIRECTORY"
+            return
+        corpora = read_corpora(self.data)
         try:
             find_pairs(corpora, split, language_pair(corpora, self.source_lang, self.target_lang))
         except DataError as error:
