@@ -80,7 +80,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     """Rules that no section can know alone. A section that has faults of its own is None, and its rules wait."""
     task, model, trainer = (sections.get(name) for name in ("task", "model", "trainer"))
     batching, checkpoint = sections.get("batching"), sections.get("checkpoint")
-    if trainer is not None and hasattr(task, "check_split"):
+    if trainer is not None and task is not None and hasattr(task, "check_split"):
         validates = trainer.validate_interval or trainer.validate_interval_updates
         for name in ["train_split", "valid_split"] if validates else ["train_split"]:
             yield from (f"trainer.{name}: {fault}" for fault in task.check_split(getattr(trainer, name)))
