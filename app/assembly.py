@@ -45,6 +45,7 @@ def num_parameters(model: torch.nn.Module) -> int:
 def save_config(cfg: TrainConfig, run_dir: Path) -> None:
     """Write the resolved configuration, or raise ConfigError where the directory holds a run with other settings."""
     path, values = run_dir / CONFIG, asdict(cfg)
+    values["task"] = {**cfg.task, "data": absolute(cfg.task.get("data"))}  # found again from any working directory
     if path.is_file():
         old, new = (flat({key: source[key] for key in SHAPING}) for source in (stored(path), values))
         differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
@@ -56,6 +57,15 @@ def save_config(cfg: TrainConfig, run_dir: Path) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
     temporary.replace(path)
+
+
+def absolute(data: Any) -> Any:
+    """A task's directory, list of directories or of {path, weight}, with absolute paths."""
+    if isinstance(data, list):
+        return [absolute(each) for each in data]
+    if isinstance(data, dict):
+        return {**data, "path": absolute(data.get("path"))}
+    return str(Path(data).absolute()) if isinstance(data, str) else data
 
 
 def stored(path: Path) -> dict[str, Any]:
@@ -105,7 +115,8 @@ def restore(
     if max_tokens is not None:
         cfg.batching.max_tokens_valid = max_tokens
     make_tokenizer = configure(cfg.tokenizer, "app.tokenizers.Tokenizer", "tokenizer", check=False)
-    task: Task = configure(cfg.task, "app.interfaces.Task", "task", check=False)(make_tokenizer, cfg.batching)
+    make_task = configure(cfg.task, "app.interfaces.Task", "task", check=data is not None)
+    task: Task = make_task(make_tokenizer, cfg.batching)
     task.load(run_dir / ASSETS)
     make_model: Callable[[Task], Model] = configure(cfg.model, "app.interfaces.Model", "model", check=False)
     checkpoint = find(path, cfg.checkpoint.metric, cfg.checkpoint.mode)

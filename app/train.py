@@ -58,12 +58,13 @@ def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
     texts = task.references(cfg.trainer.valid_split)
     if texts is None:
         return None
+    source, references = texts
     search = plugins["search"](task.target_vocabulary)
     scorers = {name: make() for name, make in plugins["scorer"].items()}
 
     def evaluate(model: Any) -> dict[str, float]:
         generator = task.build_generator([model], search)
-        _, scores = translate_and_score(generator, *texts, scorers)
+        _, scores = translate_and_score(generator, source, references, scorers)
         return {score.name: score.value for score in scores}
 
     return evaluate

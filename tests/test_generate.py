@@ -22,7 +22,7 @@ from app.assembly import restore
 from app.cli import configure_node, store_schema
 from app.compose import CONF
 from app.config import InteractiveConfig
-from app.errors import CheckpointError, DataError
+from app.errors import CheckpointError, ConfigError, DataError
 from app.inference import load_generator, translate
 from app.search.beam import BeamSearch
 from tests.search.toy import config
@@ -141,6 +141,28 @@ def test_another_directory_can_be_translated(run_dir, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert [r["source"] for r in records] == (tmp_path / "other" / "valid.en").read_text().splitlines()
     assert [r["reference"] for r in records] == (tmp_path / "other" / "valid.de").read_text().splitlines()
+
+
+def test_what_has_moved_or_is_no_corpus_is_told(run_dir, tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ConfigError, match="task.data=.*other: has no parallel text"):
+        generate.run(*configured("generate", f"checkpoint={run_dir}", f"data={tmp_path / 'other'}"))
+    with pytest.raises(DataError, match="no nope.en and nope.de; the splits are test, train, valid"):
+        generate.run(*configured("generate", f"checkpoint={run_dir}", "split=nope"))
+
+
+def test_a_batch_has_at_most_max_tokens(run_dir, monkeypatch):
+    sizes = []
+    searched = BeamSearch.generate
+
+    def spy(self, models, src_tokens, src_lengths, prefix_tokens=None):
+        sizes.append(src_tokens.numel())
+        return searched(self, models, src_tokens, src_lengths, prefix_tokens)
+
+    monkeypatch.setattr(BeamSearch, "generate", spy)
+    generate.run(*configured("generate", f"checkpoint={run_dir}", "search.max_len_b=9", "max_tokens=20"))
+    assert len(sizes) > 5
+    assert max(sizes) <= 20
 
 
 def test_fairseq_lines_can_be_sorted_and_cut_as_users_do(run_dir, tmp_path):

@@ -49,6 +49,8 @@ def find_pair(directory: Path, split: str, source_lang: str, target_lang: str) -
 
 def find_splits(directory: Path) -> dict[str, set[str]]:
     """{split: languages} of every split that is there in two languages or more."""
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such directory; give the one that holds SPLIT.LANG files")
     splits: dict[str, set[str]] = {}
     for path in directory.iterdir():
         split, _, lang = path.name.removesuffix(".gz").rpartition(".")

@@ -44,7 +44,8 @@ class TextGenerator:
             )
         translations = [[NOTHING] for _ in lines]
         filled = np.flatnonzero(lengths > 1)
-        batches = make_batches(lengths[filled], lengths[filled], max(self._max_tokens, self._longest))
+        max_tokens = max(self._max_tokens, int(lengths.max(initial=0)))  # every line fits into some batch
+        batches = make_batches(lengths[filled], lengths[filled], max_tokens)
         for batch in reversed(batches):  # the longest first, so that memory is claimed at once
             rows = filled[batch]
             for row, hypotheses in zip(rows, self._search_batch([pieces[row] for row in rows]), strict=True):
