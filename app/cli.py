@@ -5,6 +5,7 @@
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ class Job:
             open_search_paths(settings.runtime.config_sources)
             return self.work(node, directory)
         except UserError as error:
-            if isinstance(error, ConfigError):
+            if isinstance(error, ConfigError) and "run_dir" in node:
                 with suppress(OSError):  # leave no directory behind, unless there is something in it
                     directory.rmdir()
             if settings.mode == RunMode.MULTIRUN:  # the other jobs go on, and Hydra raises this again at the end
@@ -84,6 +85,8 @@ class Job:
         cfg, plugins = configure_node(node, self.config_name)
         if "run_dir" not in node:
             return self.function(cfg, plugins)
+        if not logging.getLogger().handlers:  # a launcher's worker, which never was in `main`
+            log_to_stderr()
         handler = log_to_file(directory / f"{self.config_name}.log")
         try:
             return self.function(cfg, plugins)

@@ -45,7 +45,8 @@ def swept_keys(overrides: ListConfig, sweeper: DictConfig) -> str:
 
 def sweep_name(keys: str, overrides: ListConfig, sweeper: DictConfig, choices: DictConfig) -> str:
     """What is run, what is varied, and a hash of everything that was asked for."""
-    return short(f"{what_is_run(choices)}-{keys}-{digest([*sorted(overrides), str(sweeper.get('params'))])}")
+    asked = digest([*sorted(overrides), str(sweeper.get("params"))])
+    return short("-".join(part for part in (what_is_run(choices), keys, asked) if part))
 
 
 def job_name(keys: str, overrides: ListConfig) -> str:
