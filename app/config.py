@@ -141,6 +141,17 @@ class GenerateConfig(InteractiveConfig):
 
 
 @dataclass
+class PreprocessConfig:
+    """Root of `app.preprocess`."""
+
+    task: Any
+    tokenizer: Any
+    batching: BatchingConfig  # what the table says of batches and their padding; prepared data does not depend on it
+    cache_dir: str  # where prepared data is kept, and found by `app.train`
+    splits: list[str] | None  # splits to prepare; null: all that the directories have in both languages
+
+
+@dataclass
 class ScoreConfig:
     """Root of `app.score`."""
 

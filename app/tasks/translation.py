@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.config import BatchingConfig
-from app.data.corpus import TextFile, read_pairs
+from app.data.corpus import TextFile, find_splits, read_pairs
 from app.data.dataset import PairDataset
 from app.data.iterator import PairIterator
 from app.errors import DataError
@@ -95,6 +95,13 @@ class Translation(Task):
             self._use(self._learn(sources, cache_dir), self._learn(targets, cache_dir))
         log.info(
             "vocabularies: %d source and %d target pieces", len(self.source_vocabulary), len(self.target_vocabulary)
+        )
+
+    def splits(self) -> list[str]:
+        """Every split that some directory has in both languages."""
+        langs = self._languages()
+        return sorted(
+            {split for path, _ in self._corpora for split, has in find_splits(path).items() if has >= {*langs}}
         )
 
     def _learn(self, paths: list[Path], cache_dir: Path) -> Text:
