@@ -52,7 +52,7 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
 
 
 def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
-    """Scores of real translations of the validation split, at every validation; None where the task has no references."""
+    """Scores of real translations of the validation split; None where the task has no references."""
     from app.evaluation import translate_and_score
 
     texts = task.references(cfg.trainer.valid_split)

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,16 +72,15 @@ class Trainer:
         self.valid_metrics: dict[str, float] = {}
         self.validated_at = self.saved_at = -1
         self.wall_before, self.started_at = 0.0, time.perf_counter()
-        self.position: dict[str, int] | None = None  # of the iterator that a checkpoint was saved in
+        self.itr: BatchIterator | None = None  # of this epoch
+        self.position: dict[str, int] | None = None  # where a checkpoint's iterator stood
 
     def train(self) -> dict[str, float]:
         """Returns the metrics of the last validation. Raises Stopped when a signal ended the run."""
         with self.signals:
             self.each_callback(lambda callback: callback.on_start(self))
             train_set = self.task.dataset(self.cfg.train_split)
-            for self.epoch in count(self.epoch):
-                if self.stop_reason():
-                    break
+            while not self.stop_reason():
                 itr = self.batches(train_set)
                 for batches in grouped(itr, self.cfg.update_freq):
                     losses = [self.train_step(batch, i) for i, batch in enumerate(batches)]
@@ -99,12 +98,12 @@ class Trainer:
 
     def batches(self, dataset: Any) -> BatchIterator:
         """This epoch's batches, from where a checkpoint left off."""
-        self.itr = self.task.get_batch_iterator(dataset, self.epoch)
-        if self.position is not None and self.position["epoch"] == self.epoch:
-            self.itr.load_state_dict(self.position)
-        self.position = None
+        self.itr = itr = self.task.get_batch_iterator(dataset, self.epoch)
+        if self.position is not None:
+            itr.load_state_dict(self.position)
+            self.position = None
         self.meters = Meters()
-        return self.itr
+        return itr
 
     def train_step(self, batch: Batch, number: int) -> Loss:
         """Forward and backward; random draws are those of this update and batch, whatever ran before."""
@@ -113,7 +112,7 @@ class Trainer:
         return self.task.train_step(batch.to(self.device), self.model, self.criterion, self.optimizer)
 
     def average_and_clip_gradients(self, losses: list[Loss]) -> bool:
-        """Gradients become means over all that the losses count. False: they are not finite, and the update is skipped."""
+        """Gradients become means over all that the losses count. False: not finite, and the update is skipped."""
         sample_size = sum(loss.sample_size for loss in losses)
         gnorm = float(self.optimizer.average_and_clip(1 / max(sample_size, 1), self.cfg.clip_norm))
         if math.isfinite(gnorm):
@@ -136,25 +135,33 @@ class Trainer:
         self.each_callback(lambda callback: callback.after_update(self))
         if self.num_updates % self.cfg.log_interval == 0:
             self.log_training()
-        if due(self.num_updates, self.cfg.validate_interval_updates):
-            self.validate_and_save()
-        elif due(self.num_updates, self.checkpoint_cfg.save_interval_updates):
+        validates = due(self.num_updates, self.cfg.validate_interval_updates)
+        saves = validates or due(self.num_updates, self.checkpoint_cfg.save_interval_updates)
+        if (
+            saves and self.itr is not None and len(self.itr)
+        ):  # after an epoch's last update, this is done at the epoch's end
+            if validates:
+                self.validate_and_judge()
             self.save()
 
     def after_epoch(self) -> None:
-        """Validation at its interval, then the scheduler's epoch step; the next epoch starts from its beginning."""
-        if due(self.epoch, self.cfg.validate_interval) and self.validated_at != self.num_updates:
-            self.validate_and_save()
+        """Validation and a checkpoint at their intervals, with the scheduler's epoch step between them."""
+        by_updates = due(self.num_updates, self.cfg.validate_interval_updates)
+        validates = by_updates or due(self.epoch, self.cfg.validate_interval)
+        if validates and self.validated_at != self.num_updates:
+            self.validate_and_judge()
         self.lr_scheduler.step(self.epoch, self.valid_metrics.get("loss"))
         self.each_callback(lambda callback: callback.after_epoch(self))
+        self.epoch, self.itr = self.epoch + 1, None
+        if validates or due(self.num_updates, self.checkpoint_cfg.save_interval_updates):
+            self.save()
 
-    def validate_and_save(self) -> None:
+    def validate_and_judge(self) -> None:
         self.validated_at = self.num_updates
         self.valid_metrics = self.validate()
         self.judge(self.valid_metrics[self.checkpoint_cfg.metric])
         best = {f"best_{self.checkpoint_cfg.metric}": self.best or 0.0}
         self.trackers.log("valid", self.num_updates, {**self.valid_metrics, **best, "epoch": self.epoch})
-        self.save(self.valid_metrics)
 
     def validate(self) -> dict[str, float]:
         """loss, nll_loss and ppl of the validation split, and what `evaluate` adds."""
@@ -191,37 +198,38 @@ class Trainer:
         return None
 
     def finish(self) -> None:
-        """The last validation and checkpoint. A signal's stop is saved without validation, at once."""
+        """The last validation, if the run has any, and checkpoint. A signal's stop is saved at once."""
         logger.info("stopped after %d updates: %s", self.num_updates, self.stop_reason())
-        if self.signals.received:
-            if self.saved_at != self.num_updates:
-                self.save()
-        elif self.validated_at != self.num_updates:
-            self.validate_and_save()
+        validates = self.cfg.validate_interval or self.cfg.validate_interval_updates
+        if validates and not self.signals.received and self.validated_at != self.num_updates:
+            self.validate_and_judge()
+            self.save()
+        elif self.saved_at != self.num_updates:
+            self.save()
         self.each_callback(lambda callback: callback.on_end(self))
         if self.signals.received:
             self.signals.pass_on()
             raise Stopped("stopped by a signal, state saved; the same command goes on", self.signals.received)
 
     def log_training(self) -> None:
+        assert self.itr is not None
         progress = {"lr": self.optimizer.lr, "padding": self.itr.padding, "train_wall": self.train_wall}
         metrics = {**self.meters.means(), **self.meters.rates(), **progress, "epoch": self.epoch}
         self.trackers.log("train", self.num_updates, metrics)
         self.meters = Meters()
 
-    def save(self, metrics: dict[str, float] | None = None) -> Checkpoint:
+    def save(self) -> Checkpoint:
         self.saved_at = self.num_updates
+        metrics = self.valid_metrics if self.validated_at == self.num_updates else {}
         averaged = next((w for w in (c.averaged() for c in self.callbacks.values()) if w is not None), None)
-        return self.checkpoints.save(
-            self.num_updates, self.model.state_dict(), averaged, self.state_dict(), metrics or {}
-        )
+        return self.checkpoints.save(self.num_updates, self.model.state_dict(), averaged, self.state_dict(), metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the weights. Random draws need nothing (`train_step`)."""
         return {
             "num_updates": self.num_updates,
             "num_skipped": self.num_skipped,
-            "iterator": self.itr.state_dict(),
+            "iterator": self.itr.state_dict() if self.itr else {"epoch": self.epoch, "num_samples": 0},
             "best": self.best,
             "num_validations_without_gain": self.num_validations_without_gain,
             "validated_at": self.validated_at,
@@ -242,8 +250,9 @@ class Trainer:
             callback.load_state_dict(state["callbacks"].get(name, {}))
             if "averaged.safetensors" in checkpoint.files:
                 callback.load_averaged(checkpoint.tensors("averaged.safetensors"))
-        for name in ("num_updates", "num_skipped", "best", "num_validations_without_gain", "validated_at", "valid_metrics"):
+        for name in ("num_updates", "num_skipped", "best", "validated_at", "valid_metrics"):
             setattr(self, name, state[name])
+        self.num_validations_without_gain = state["num_validations_without_gain"]
         self.saved_at, self.wall_before = self.num_updates, state["train_wall"]
         self.position = state["iterator"]
         self.epoch = state["iterator"]["epoch"]

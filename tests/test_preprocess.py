@@ -20,8 +20,8 @@ def test_prepares_every_split_and_says_so(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     rows = [line.split("│")[1:-1] for line in first.stdout.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in row] for row in rows]
-    assert cells[0][:5] == ["train", "2", "5", "6", "1"]
-    assert cells[1][:5] == ["valid", "1", "2", "3", "0"]
+    assert cells[0][:5] == ["train", "2", "6", "5", "1"]  # from de to en: the first in alphabetical order
+    assert cells[1][:5] == ["valid", "1", "3", "2", "0"]
     assert f"cache: {tmp_path / 'cache'}" in first.stdout
     prepared = [path.name.partition("-")[0] for path in (tmp_path / "cache").glob("[a-z]*-*")]
     assert sorted(prepared) == ["pairs", "pairs", "text"]

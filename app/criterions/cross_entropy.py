@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.data.batch import Batch
 from app.interfaces import Criterion, Loss, Model, Task
-from app.modules.token_loss import token_loss
+from app.modules.token_loss import token_logs, token_loss
 
 
 @dataclass
@@ -22,5 +22,5 @@ class CrossEntropy(Criterion):
 
     def forward(self, model: Model, batch: Batch) -> Loss:
         sums = token_loss(model, model(batch), batch.target, self.pad)
-        logs = {"loss": sums.loss.detach(), "nll_loss": sums.nll, "ntokens": batch.num_tokens, "nsentences": len(batch)}
+        logs = token_logs(sums, batch.num_tokens, len(batch))
         return Loss(sums.loss, len(batch) if self.cfg.sentence_avg else batch.num_tokens, logs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.data.batch import Batch
 from app.interfaces import Criterion, Loss, Model, Task
-from app.modules.token_loss import token_loss
+from app.modules.token_loss import token_logs, token_loss
 from app.ranges import at_least, probability
 
 
@@ -33,7 +33,7 @@ class LabelSmoothedCrossEntropy(Criterion):
         prefix = self.cfg.ignore_prefix_size
         features, target = model(batch)[:, prefix:], batch.target[:, prefix:]
         sums = token_loss(model, features, target, self.pad, self.cfg.label_smoothing, self.cfg.report_accuracy)
-        logs = {"loss": sums.loss.detach(), "nll_loss": sums.nll, "ntokens": batch.num_tokens, "nsentences": len(batch)}
+        logs = token_logs(sums, batch.num_tokens, len(batch))
         if self.cfg.report_accuracy:
-            logs |= {"n_correct": sums.correct, "total": sums.count}
+            logs |= {"n_correct": sums.correct, "total": sums.num_tokens}
         return Loss(sums.loss, len(batch) if self.cfg.sentence_avg else batch.num_tokens, logs)

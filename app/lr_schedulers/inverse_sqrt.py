@@ -31,4 +31,4 @@ class InverseSquareRoot(LRScheduler):
     def lr_at(self, num_updates: int) -> float:
         if num_updates < self.warmup:
             return self.init_lr + num_updates * (self.base_lr - self.init_lr) / self.warmup
-        return self.base_lr * (max(self.warmup, 1) / max(num_updates, 1)) ** 0.5
+        return float(self.base_lr * (max(self.warmup, 1) / max(num_updates, 1)) ** 0.5)

@@ -126,8 +126,8 @@ class Embedding(nn.Module):
             x = x + self.embed_positions(positions)
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
-        x = self.dropout(x)
-        return x
+        dropped: Tensor = self.dropout(x)
+        return dropped
 
 
 class Encoder(Embedding):
@@ -209,13 +209,11 @@ class Decoder(Embedding):
         """The last layer's attention to the encoder, mean over heads: [B, T, S]."""
         x, memory, mask = self._inputs(tokens, encoder_out, None)
         assert memory is not None
-        *below, last = self.layers
-        for layer in below:
+        for layer in self.layers[:-1]:
             x = layer(x, memory, mask)
-        x = last.attend_self(x, memory, mask, None)
-        y = last.before(last.encoder_attn_layer_norm, x)
-        weights: Tensor = last.encoder_attn.weights_over(y, memory, mask)
-        return weights
+        last = self.layers[-1]
+        assert isinstance(last, DecoderLayer)
+        return last.cross_attention(x, memory, mask)
 
     def _inputs(
         self, tokens: Tensor, encoder_out: EncoderOut | None, step: int | None

@@ -7,7 +7,7 @@ from app.modules.dropout import Dropout
 
 
 class AdaptiveSoftmax(nn.Module):
-    """Words by falling frequency: a head of the first `cutoff[0]` words and one class a tail cluster, then the clusters.
+    """Words by falling frequency: a head of the first `cutoff[0]` words and a class for each tail cluster, then these.
 
     Cluster i has width `dim // factor ** (i + 1)`.
     """

@@ -8,7 +8,7 @@ from app.modules.dropout import Dropout
 
 
 class KeyValues:
-    """Keys and values of one attention, a row a hypothesis. Room grows by doubling, so that a step copies one position."""
+    """Keys and values of one attention, a row a hypothesis. Room grows by doubling: most steps copy one position."""
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None  # [N, H, room, d]
@@ -36,7 +36,8 @@ class KeyValues:
     def select(self, rows: Tensor) -> None:
         """Make row `rows[i]` the new row i."""
         if self.keys is not None and self.values is not None:
-            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+            used = slice(None), slice(None), slice(self.length)  # and no room beyond it
+            self.keys, self.values = self.keys[used].index_select(0, rows), self.values[used].index_select(0, rows)
 
 
 class MultiheadAttention(nn.Module):
@@ -72,7 +73,7 @@ class MultiheadAttention(nn.Module):
     ) -> Tensor:
         """Self-attention of x [B, T, D], or its attention to `context` [B, C, D], which then holds x as well.
 
-        `mask` (True: may be seen) broadcasts to [B, H, T, C]. With a cache, `context` is what is new since the last call.
+        `mask` (True: may be seen) broadcasts to [B, H, T, C]. With a cache, `context` is what is new since last time.
         """
         if context is None:
             weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
@@ -93,7 +94,8 @@ class MultiheadAttention(nn.Module):
         batch = x.size(0)
         q = self._split(self.q_proj(x).view(memory.size(0), -1, x.size(-1)))  # [M, H, B / M * T, d]
         if cache is not None and cache.length:
-            assert cache.keys is not None and cache.values is not None
+            assert cache.keys is not None
+            assert cache.values is not None
             k, v = cache.keys, cache.values
         else:
             k, v = self.keys_values(memory)
@@ -115,7 +117,7 @@ class MultiheadAttention(nn.Module):
         return _weights(q, k, mask, causal=False).mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, T, D] -> [B, H, T, d]
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, T, D] -> [B, H, T, d]
 
     def _join(self, x: Tensor) -> Tensor:
         out: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
@@ -127,7 +129,7 @@ class MultiheadAttention(nn.Module):
             return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
         # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
         weights = self.dropout(_weights(q, k, mask, causal))
-        return weights.to(v.dtype) @ v
+        return torch.matmul(weights.to(v.dtype), v)
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
@@ -137,7 +139,7 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         scores = scores.masked_fill(_future(q.size(2), k.size(2), q.device), float("-inf"))
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1, dtype=torch.float32)
+    return torch.softmax(scores, dim=-1, dtype=torch.float32)
 
 
 def _future(queries: int, keys: int, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.p)
-        dropped: Tensor = _BitDropout.apply(x, round(self.p * 65536))
+        dropped: Tensor = _BitDropout.apply(x, round(self.p * 65536))  # type: ignore[no-untyped-call]
         return dropped
 
     def extra_repr(self) -> str:

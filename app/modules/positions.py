@@ -13,7 +13,7 @@ def make_positions(tokens: Tensor, padding_idx: int) -> Tensor:
 
 
 class SinusoidalPositions(nn.Module):
-    """Fixed sines and cosines (Vaswani et al., 2017, sec. 3.5): sines in the first half of the width, cosines in the second."""
+    """Fixed sines, in the first half of the width, and cosines in the second (Vaswani et al., 2017, sec. 3.5)."""
 
     table: Tensor
 

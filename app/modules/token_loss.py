@@ -27,7 +27,7 @@ class TokenLoss(NamedTuple):
     loss: Tensor
     nll: Tensor
     correct: Tensor  # tokens whose best guess is the target
-    count: int
+    num_tokens: int
 
 
 def token_loss(
@@ -50,6 +50,11 @@ def token_loss(
     return TokenLoss(loss, nll.detach(), correct, gold.numel())
 
 
+def token_logs(sums: TokenLoss, num_tokens: int, num_sentences: int) -> dict[str, Tensor | float]:
+    """What every criterion of tokens logs; sums, as `Loss.logs` wants them."""
+    return {"loss": sums.loss.detach(), "nll_loss": sums.nll, "ntokens": num_tokens, "nsentences": num_sentences}
+
+
 def projected_loss(
     features: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, label_smoothing: float, guess: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,9 +66,8 @@ def projected_loss(
     """
     kind = features.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
-    out: tuple[Tensor, Tensor, Tensor] = _ProjectedLoss.apply(
-        features, weight, bias, target, label_smoothing, guess, dtype
-    )
+    arguments = (features, weight, bias, target, label_smoothing, guess, dtype)
+    out: tuple[Tensor, Tensor, Tensor] = _ProjectedLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -43,10 +43,11 @@ class Layer(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def before(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
-        return norm(x) if self.normalize_before else x
+        normed: Tensor = norm(x) if self.normalize_before else x
+        return normed
 
     def after(self, norm: nn.LayerNorm, residual: Tensor, y: Tensor) -> Tensor:
-        x = residual + self.dropout(y)
+        x: Tensor = residual + self.dropout(y)
         return x if self.normalize_before else norm(x)
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -87,6 +88,12 @@ class DecoderLayer(Layer):
             x = self.after(self.encoder_attn_layer_norm, x, y)
         return self.feed_forward(x)
 
+    def cross_attention(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """The weights of the attention to memory, mean over heads: [B, T, S]."""
+        assert self.encoder_attn is not None
+        x = self.attend_self(x, memory, mask, None)
+        return self.encoder_attn.weights_over(self.before(self.encoder_attn_layer_norm, x), memory, mask)
+
     def attend_self(
         self, x: Tensor, memory: Tensor | None, mask: Tensor | None, cache: tuple[KeyValues, KeyValues] | None
     ) -> Tensor:
@@ -103,9 +110,7 @@ class DecoderLayer(Layer):
         return self.after(self.self_attn_layer_norm, x, y)
 
     @staticmethod
-    def _memory_and_past(
-        x: Tensor, memory: Tensor, mask: Tensor | None, rows: int, seen: KeyValues | None
-    ) -> Tensor:
+    def _memory_and_past(x: Tensor, memory: Tensor, mask: Tensor | None, rows: int, seen: KeyValues | None) -> Tensor:
         """[B, 1, T, S + past]: all of the memory that is not padding, and no future."""
         new = x.size(1)
         past = new if seen is None else max(seen.length - memory.size(1), 0) + new

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.ranges import at_least, positive, probability
+from app.ranges import at_least, positive
 
 
 @dataclass
@@ -34,9 +34,8 @@ class Adam(torch.optim.AdamW):
     """
 
     def __init__(self, cfg: AdamConfig, params: Iterable[Tensor]):
-        super().__init__(
-            params, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
-        )
+        betas = (cfg.betas[0], cfg.betas[1])
+        super().__init__(params, lr=cfg.lr, betas=betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -49,7 +49,8 @@ class Checkpoint:
                 raise ValueError("a file name with a path")
             return cls(path, int(manifest["num_updates"]), dict(manifest["metrics"]), files)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path / MANIFEST}: not a readable manifest ({error}); use another checkpoint") from None
+            mend = "use another checkpoint"
+            raise CheckpointError(f"{path / MANIFEST}: not a readable manifest ({error}); {mend}") from None
 
     def read(self, name: str) -> bytes:
         """A file's content, after its size and sha256 were compared with the manifest's."""
@@ -130,7 +131,7 @@ class Checkpoints:
         state: dict[str, Any],
         metrics: dict[str, float],
     ) -> Checkpoint:
-        """Write a checkpoint and remove what need not be kept. Raises StorageError; older checkpoints stay as they are."""
+        """Write a checkpoint, then remove what need not be kept. Raises StorageError, older checkpoints untouched."""
         tensors: dict[str, Tensor] = {}
         packed = json.dumps(pack(state, tensors)).encode()
         contents = {"model.safetensors": _weights(model), "state.json": packed, "state.safetensors": _bytes(tensors)}
@@ -147,13 +148,15 @@ class Checkpoints:
             _write(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
             _fsync(temporary)
             if path.exists():
-                _move_aside(path)
+                _move_aside(path, "replaced")
             os.replace(temporary, path)
             _fsync(self.directory)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise StorageError(f"{path}: {error.strerror or error}; free space there or set run_dir elsewhere") from None
+            mend = "free space there or set run_dir elsewhere"
+            raise StorageError(f"{path}: {error.strerror or error}; {mend}") from None
         self._remove_old()
+        self._remove_leftovers()
         return Checkpoint.open(path)
 
     def all(self) -> list[Checkpoint]:
@@ -172,7 +175,7 @@ class Checkpoints:
             try:
                 checkpoint.verify()
             except CheckpointError as error:
-                logger.warning("%s; moved aside to %s", error, _move_aside(checkpoint.path))
+                logger.warning("%s; moved aside to %s", error, _move_aside(checkpoint.path, "damaged"))
             else:
                 return checkpoint
         return None
@@ -191,8 +194,9 @@ class Checkpoints:
                 _remove(checkpoint.path)
 
     def _remove_leftovers(self) -> None:
-        for path in self.directory.glob(".update_*.tmp-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for pattern in (".update_*.tmp-*", "replaced-update_*"):
+            for path in self.directory.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def find(path: Path, metric: str, mode: str) -> Checkpoint:
@@ -232,9 +236,9 @@ def _fsync(directory: Path) -> None:
         os.close(handle)
 
 
-def _move_aside(path: Path) -> Path:
+def _move_aside(path: Path, why: str) -> Path:
     numbers: Iterable[int] = range(1, 1000)
-    aside = next(p for p in (path.with_name(f"damaged-{path.name}-{i}") for i in numbers) if not p.exists())
+    aside = next(p for p in (path.with_name(f"{why}-{path.name}-{i}") for i in numbers) if not p.exists())
     return path.rename(aside)
 
 

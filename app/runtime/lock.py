@@ -12,7 +12,7 @@ from app.errors import LockedError, StorageError
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold `directory/.lock`. Raises LockedError with the holder's host and process id. The kernel frees it at any death."""
+    """Hold `directory/.lock`; the kernel frees it at any death. Raises LockedError that names the holder."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         file = (directory / ".lock").open("a+", encoding="utf-8")
@@ -24,7 +24,8 @@ def locked(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise LockedError(f"{directory}: in use by {holder}; stop it, or set run_dir to another directory") from None
+            mend = "stop it, or set run_dir to another directory"
+            raise LockedError(f"{directory}: in use by {holder}; {mend}") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

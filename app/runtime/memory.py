@@ -7,7 +7,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_buffers() -> bool:
-    """Tell glibc's malloc to serve large blocks from its heap and to keep that heap. Elsewhere nothing: returns False."""
+    """Tell glibc's malloc to serve large blocks from a heap that it keeps. False where there is no such malloc."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -25,7 +25,7 @@ class PrecisionConfig:
 
 
 class Precision:
-    """Weights and optimizer state are always fp32; products run in `dtype` through autocast (Micikevicius et al., 2018)."""
+    """Weights and optimizer state are fp32; products run in `dtype` through autocast (Micikevicius et al., 2018)."""
 
     def __init__(self, cfg: PrecisionConfig, device: torch.device):
         self.device = device
@@ -51,7 +51,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 class PreciseOptimizer:
-    """An optimizer under a precision: scaled backward, averaging and clipping of gradients, steps that may be skipped."""
+    """An optimizer under a precision: scaled backward, averaged and clipped gradients, steps that may be skipped."""
 
     def __init__(self, inner: torch.optim.Optimizer, precision: Precision):
         self.inner, self.precision = inner, precision
@@ -64,7 +64,7 @@ class PreciseOptimizer:
         self.precision.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def average_and_clip(self, factor: float, max_norm: float) -> Tensor:
-        """Multiply gradients by `factor` and make their 2-norm at most `max_norm` (0: any). Returns the norm before that."""
+        """Multiply gradients by `factor`, then clip their 2-norm to `max_norm` (0: do not). Returns the norm before."""
         self.precision.scaler.unscale_(self.inner)
         grads = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads, foreach=True) * factor

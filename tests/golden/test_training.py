@@ -1,4 +1,4 @@
-"""The real fairseq's trainer: from its weights and batches, its loss, gradient norm and rate at every update, and its end."""
+"""The real fairseq's trainer: from its weights and batches, the numbers of every update and the final weights."""
 
 import math
 from pathlib import Path
@@ -79,7 +79,8 @@ def trainer(case: Case, run_dir: Path, recorder: Any) -> Trainer:
     betas = [float(beta) for beta in flag(case, "--adam-betas", "(0.9, 0.999)").strip("()").split(",")]
     decay = float(flag(case, "--weight-decay", "0"))
     inner = Adam(AdamConfig(float(flag(case, "--lr", "0")), betas, 1e-8, decay), model.parameters())
-    warmup = InverseSquareRootConfig(int(flag(case, "--warmup-updates", "0")), float(flag(case, "--warmup-init-lr", "0")))
+    rise = int(flag(case, "--warmup-updates", "0"))
+    warmup = InverseSquareRootConfig(rise, float(flag(case, "--warmup-init-lr", "0")))
     precision = Precision(PrecisionConfig("fp32", 1.0, 1), torch.device("cpu"))
     criterion = LabelSmoothedCrossEntropy(smoothing, task)
     parts = Parts(task, model, criterion, PreciseOptimizer(inner, precision), InverseSquareRoot(warmup, inner), {})
