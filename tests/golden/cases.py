@@ -5,7 +5,9 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,15 +55,19 @@ def cases(kind: str) -> list[Any]:
     return [pytest.param(Case(path), id=path.stem) for path in paths]
 
 
-def claimed(kind: str, waiting: tuple[str, ...], prefixes: tuple[str, ...]) -> list[Any]:
-    """The cases of a kind whose names start with one of `prefixes`; fails where a case is neither these nor waiting."""
-    chosen = []
-    for parameter in cases(kind):
-        case = parameter.values[0]
-        if case is None or case.name.startswith(prefixes) and not case.name.startswith(waiting):
-            chosen.append(parameter)
-        else:
-            assert case.name.startswith(waiting), f"{kind}/{case.name}: no test claims this golden case"
+def claimed(kind: str, *patterns: str) -> list[Any]:
+    """The cases of a kind whose names fit one of the patterns, such as `transformer_lm*`; `!x*` takes some out again."""
+    return [
+        parameter for parameter in cases(kind) if parameter.values[0] is None or fits(parameter.values[0], patterns)
+    ]
+
+
+def fits(case: Case, patterns: Iterable[str]) -> bool:
+    """Whether a case's name fits. Later patterns win."""
+    chosen = False
+    for pattern in patterns:
+        if fnmatchcase(case.name, pattern.removeprefix("!")):
+            chosen = not pattern.startswith("!")
     return chosen
 
 

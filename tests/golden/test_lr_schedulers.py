@@ -12,8 +12,6 @@ from app.lr_schedulers.inverse_sqrt import InverseSquareRoot, InverseSquareRootC
 from app.lr_schedulers.polynomial_decay import PolynomialDecay, PolynomialDecayConfig
 from tests.golden.cases import Case, claimed
 
-WAITING = ("manual", "pass_through", "reduce_lr_on_plateau", "step", "tri_stage", "triangular")
-
 
 def scheduler(case: Case) -> LRScheduler:
     given: dict[str, Any] = dict(case.spec["scheduler_config"])
@@ -36,9 +34,7 @@ def scheduler(case: Case) -> LRScheduler:
     return PolynomialDecay(PolynomialDecayConfig(**given), optimizer)
 
 
-@pytest.mark.parametrize(
-    "case", claimed("lr_schedulers", WAITING, ("inverse_sqrt", "fixed", "cosine", "polynomial_decay"))
-)
+@pytest.mark.parametrize("case", claimed("lr_schedulers", "inverse_sqrt*", "fixed*", "cosine*", "polynomial_decay*"))
 def test_rates(case: Any) -> None:
     ours = scheduler(case)
     assert not list(ours.cfg.check())

@@ -113,7 +113,7 @@ def trained(case: Case, tmp_path: Path) -> tuple[Trainer, Recorder]:
     return ours, recorder
 
 
-@pytest.mark.parametrize("case", claimed("training", (), ("transformer",)))
+@pytest.mark.parametrize("case", claimed("training", "*"))
 class TestTwentyUpdates:
     def test_final_weights_and_rates(self, case: Any, trained: Any) -> None:
         ours, recorder = trained

@@ -1,0 +1,36 @@
+"""No golden case passes by unseen: a test claims it, or it stands here among those that wait for their plug-in."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.golden.cases import cases, fits
+
+CLAIM = re.compile(r"claimed\(\s*\"(\w+)\",([^()]*)\)")
+WAITING = {
+    "models": "bart cmlm_* dynamicconv_* fconv* hubert levenshtein_* lightconv_* lstm* multilingual_* "
+    "nonautoregressive_* roberta* s2t_* transformer_align transformer_lm* wav2vec2",
+    "criterions": "adaptive_loss* ctc* masked_lm sentence_* *_with_alignment *_with_rdrop*",
+    "optimizers": "adadelta adafactor* adagrad adamax* composite nag sgd*",
+    "lr_schedulers": "manual pass_through reduce_lr_on_plateau step tri_stage triangular",
+    "training": "",
+}
+
+
+def patterns(kind: str) -> list[list[str]]:
+    """Each claim that a test of this directory makes on a kind."""
+    text = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
+    return [re.findall(r"\"([^\"]+)\"", rest) for name, rest in CLAIM.findall(text) if name == kind]
+
+
+@pytest.mark.parametrize("kind", WAITING)
+def test_kind(kind: str) -> None:
+    for parameter in cases(kind):
+        case = parameter.values[0]
+        if case is None:
+            pytest.skip("no golden files here")
+        claims = sum(fits(case, claim) for claim in patterns(kind))
+        waits = fits(case, WAITING[kind].split())
+        assert claims or waits, f"{kind}/{case.name}: no test claims this golden case"
+        assert not (claims and waits), f"{kind}/{case.name}: is claimed, so it waits no longer"
