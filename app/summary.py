@@ -1,5 +1,6 @@
 """What a run came to: the table that `app.train` ends with."""
 
+import logging
 import resource
 import sys
 from datetime import timedelta
@@ -11,37 +12,54 @@ from rich import box
 from rich.table import Table
 
 from app.config import CheckpointConfig
+from app.curves import draw_curves
+from app.errors import UserError
 from app.trackers.jsonl import FILE_NAME, read_metrics
 
+logger = logging.getLogger(__name__)
 
-def show_summary(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int, curves: list[Path]) -> None:
-    """Print the table where log messages go."""
+
+def conclude(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int) -> None:
+    """Draw the curves, print the table where log messages go, and say what to type next."""
+    curves: list[Path] = []
+    try:
+        curves = draw_curves([run_dir], run_dir)
+    except (UserError, OSError) as error:  # a picture is no reason to fail
+        logger.warning("no curves were drawn: %s", error)
+    run_dir = shortest(run_dir)
     table = Table(box=box.ROUNDED, show_header=False, border_style="dim")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in summary(run_dir, checkpoint, num_parameters, curves).items():
+    for name, value in summary(run_dir, checkpoint, num_parameters).items():
         table.add_row(name, value)
-    rich.get_console().print(table, markup=False, highlight=False)
+    console = rich.get_console()
+    console.print(table, markup=False, highlight=False)
+    after = [f"curves     {shortest(path)}" for path in curves[:1]]
+    after += [f"score      python -m app.generate checkpoint={run_dir} split=test"]
+    after += [f"translate  python -m app.interactive checkpoint={run_dir}"]
+    console.print(
+        "\n".join(after), markup=False, highlight=False, soft_wrap=True
+    )  # long lines stay whole, to be copied
 
 
-def summary(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int, curves: list[Path]) -> dict[str, str]:
+def summary(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int) -> dict[str, str]:
     """The rows of the table, from the run's `metrics.jsonl` and this process; rows without a number are left out."""
     lines = read_metrics(run_dir / FILE_NAME)
     train = [line for line in lines if line["kind"] == "train"]
     rows = {"run": str(run_dir), "parameters": f"{num_parameters:,}"}
     if lines:
-        rows["updates"] = f"{lines[-1]['num_updates']:,} in {lines[-1].get('epoch', '?')} epochs"
+        rows["updates"] = f"{lines[-1]['num_updates']:,}, the last in epoch {lines[-1].get('epoch', '?')}"
     if train:
         rows["training time"] = str(timedelta(seconds=round(train[-1]["train_wall"])))
         rows["speed"] = f"{mean(train, 'wps'):,.0f} target tokens a second, {mean(train, 'ups'):.2f} updates a second"
         rows["padding"] = f"{100 * mean(train, 'padding'):.1f}% of all positions"
-    rows |= best(lines, checkpoint)
-    rows["peak memory"] = peak_memory()
-    if curves:
-        rows["curves"] = ", ".join(str(path) for path in curves)
-    rows["score it"] = f"python -m app.generate checkpoint={run_dir} split=test"
-    rows["translate"] = f"python -m app.interactive checkpoint={run_dir}"
-    return rows
+    return {**rows, **best(lines, checkpoint), "peak memory": peak_memory()}
+
+
+def shortest(path: Path) -> Path:
+    """The path as a person would type it here."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def best(lines: list[dict[str, Any]], checkpoint: CheckpointConfig) -> dict[str, str]:
@@ -67,6 +85,6 @@ def peak_memory() -> str:
 
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
     text = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         text += f", GPU {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
     return text

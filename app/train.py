@@ -15,10 +15,11 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
     """Returns the best value of `checkpoint.metric`, for sweepers."""
     import torch
 
-    from app.assembly import ASSETS, build, save_config
+    from app.assembly import ASSETS, build, num_parameters, save_config
     from app.runtime.checkpoint import find
     from app.runtime.lock import locked
     from app.runtime.memory import keep_buffers
+    from app.summary import conclude
     from app.trackers.fanout import Trackers
     from app.trainer import Trainer
 
@@ -48,6 +49,7 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
             trainer.train()
         finally:
             trackers.finish()
+        conclude(run_dir, cfg.checkpoint, num_parameters(parts.model))
     return trainer.best
 
 

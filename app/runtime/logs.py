@@ -20,7 +20,7 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     console = rich.get_console()
     handler: logging.Handler
     if console.is_interactive:
-        handler = RichHandler(console=console, show_path=False, highlighter=None, log_time_format="%H:%M:%S")
+        handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
         handler.addFilter(lambda record: not getattr(record, "on_bar", False))
         handler.setFormatter(logging.Formatter("%(name)s | %(message)s"))
     else:

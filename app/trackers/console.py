@@ -48,7 +48,7 @@ class ConsoleTracker(Tracker):
             redirect_stderr=False,
             transient=True,
         )
-        self.bar = self.progress.add_task("starting", total=1.0, numbers="", eta="eta ?")
+        self.bar = self.progress.add_task("starting", total=1.0, numbers="", eta="")
         self.progress.start()
 
     def log(self, kind: str, num_updates: int, metrics: dict[str, float]) -> None:
@@ -57,7 +57,7 @@ class ConsoleTracker(Tracker):
         if "epoch" in metrics:
             where += f" epoch={_number('epoch', metrics['epoch'])}"
         line = " ".join([where, *(f"{name}={_number(name, metrics[name])}" for name in _ordered(metrics))])
-        line += f" eta={eta}" if eta else ""
+        line += f" eta={eta}" if eta is not None else ""
         logging.getLogger(kind).info(line, extra={"on_bar": self.progress is not None and kind == "train"})
         if self.progress is not None and kind == "train":
             shown = (f"{UNITS.get(name, name)} {_number(name, metrics[name])}" for name in ON_BAR if name in metrics)
@@ -66,7 +66,7 @@ class ConsoleTracker(Tracker):
                 completed=_share_done(self.limits, num_updates, metrics),
                 description=f"epoch {_number('epoch', metrics.get('epoch', 1))} update {num_updates}",
                 numbers="  ".join(shown),
-                eta=f"eta {eta or '?'}",
+                eta="" if eta is None else f"eta {eta}",
             )
 
     def finish(self) -> None:
@@ -79,7 +79,7 @@ class ConsoleTracker(Tracker):
         done, now = _share_done(self.limits, num_updates, metrics), time.monotonic()
         if self.share_before is None:
             self.share_before, self.started_at = done, now
-        if done <= self.share_before:
+        if done <= self.share_before:  # nothing to measure by, as in the first line and within an epoch of max_epoch
             return None
         return timedelta(seconds=round((now - self.started_at) * (1 - done) / (done - self.share_before)))
 

@@ -47,7 +47,7 @@ class WandbTracker(Tracker):
         config = without_secrets(config)
         mode = os.environ.get("WANDB_MODE", self.cfg.mode)
         if mode == "online" and not self._login():
-            logger.warning("wandb: no account on this machine (`wandb login` adds one); writing offline")
+            logger.warning("no account on this machine (`wandb login` adds one); writing offline")
             mode = "offline"
         try:
             self.run = self._init(config, mode)
@@ -56,11 +56,11 @@ class WandbTracker(Tracker):
                 raise
             import wandb
 
-            logger.warning("wandb: %s; writing offline", str(error).splitlines()[0])
+            logger.warning("%s; writing offline", str(error).splitlines()[0])
             wandb.teardown()  # else the id counts as in use
             self._login()
             self.run = self._init(config, "offline")
-        logger.info("wandb: %s", self.run.url or f"offline; to upload: wandb sync {self.run.settings.sync_dir}")
+        logger.info("%s", self.run.url or f"offline; to upload: wandb sync {self.run.settings.sync_dir}")
 
     def log(self, kind: str, num_updates: int, metrics: dict[str, float]) -> None:
         self.run.log({f"{kind}/{name}": value for name, value in metrics.items()}, step=num_updates)
