@@ -1,194 +1,223 @@
 """A synchronous grammar of a little English and German: every rule makes a phrase in both languages at once.
 
-It has what makes the two differ: three genders, adjective endings by article and case, the verb in second place of a main
-clause and last in a subordinate one, separable verbs, and numbers whose units come before their tens.
+It has what makes the two differ: three genders, adjective endings by article and case, the verb in second place of a
+main clause and last in a subordinate one, separable verbs, and numbers whose units come before their tens.
 """
 
 import random
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-
-class Noun(NamedTuple):
-    """English singular and plural, German gender (m, f, n), singular and plural."""
-
-    en: str
-    en_plural: str
-    gender: str
-    de: str
-    de_plural: str
-
-
-class Verb(NamedTuple):
-    """English base form, third person, participle; German infinitive, singular, plural, participle, separable prefix."""
-
-    en: str
-    en_third: str
-    en_participle: str
-    de: str
-    de_third: str
-    de_plural: str
-    de_participle: str
-    prefix: str = ""
-
-
-def nouns(table: str) -> list[Noun]:
-    return [Noun(*line.split()) for line in table.strip().splitlines()]
-
-
-PEOPLE = nouns("""
-    man men m Mann Männer
-    woman women f Frau Frauen
-    child children n Kind Kinder
-    teacher teachers m Lehrer Lehrer
-    doctor doctors f Ärztin Ärztinnen
-    girl girls n Mädchen Mädchen
-    friend friends m Freund Freunde
-    neighbour neighbours f Nachbarin Nachbarinnen
-    singer singers m Sänger Sänger
-    farmer farmers f Bäuerin Bäuerinnen
-""")
-THINGS = nouns("""
-    dog dogs m Hund Hunde
-    cat cats f Katze Katzen
-    horse horses n Pferd Pferde
-    bird birds m Vogel Vögel
-    table tables m Tisch Tische
-    lamp lamps f Lampe Lampen
-    book books n Buch Bücher
-    chair chairs m Stuhl Stühle
-    bag bags f Tasche Taschen
-    picture pictures n Bild Bilder
-    coat coats m Mantel Mäntel
-    bottle bottles f Flasche Flaschen
-    knife knives n Messer Messer
-    key keys m Schlüssel Schlüssel
-    clock clocks f Uhr Uhren
-    shirt shirts n Hemd Hemden
-    apple apples m Apfel Äpfel
-    pear pears f Birne Birnen
-    egg eggs n Ei Eier
-    umbrella umbrellas m Schirm Schirme
-""")
-PLACES = nouns("""
-    garden gardens m Garten Gärten
-    kitchen kitchens f Küche Küchen
-    house houses n Haus Häuser
-    park parks m Park Parks
-    town towns f Stadt Städte
-    village villages n Dorf Dörfer
-""")
-GOODS = {"apples": "Äpfel", "pears": "Birnen", "rice": "Reis", "cheese": "Käse", "flour": "Mehl", "salt": "Salz"}
-MEASURES = {"kilos": "Kilo", "bags": "Taschen", "boxes": "Kisten", "cups": "Tassen"}
-ADJECTIVES = dict(
-    pair.split("/")
-    for pair in (
-        "old/alt young/jung small/klein big/groß new/neu red/rot blue/blau green/grün white/weiß black/schwarz "
-        "beautiful/schön heavy/schwer clean/sauber round/rund cheap/billig funny/lustig strange/seltsam quiet/ruhig"
-    ).split()
+from app.data.demo_words import (
+    ADJECTIVES,
+    DAYS,
+    GOODS,
+    MEASURES,
+    MODALS,
+    MONTHS,
+    PEOPLE,
+    PLACES,
+    QUALITIES,
+    SAYING,
+    THINGS,
+    VERBS,
+    Noun,
+    Verb,
+    number,
+    ordinal,
 )
-VERBS = [
-    Verb("see", "sees", "seen", "sehen", "sieht", "sehen", "gesehen"),
-    Verb("buy", "buys", "bought", "kaufen", "kauft", "kaufen", "gekauft"),
-    Verb("find", "finds", "found", "finden", "findet", "finden", "gefunden"),
-    Verb("paint", "paints", "painted", "malen", "malt", "malen", "gemalt"),
-    Verb("carry", "carries", "carried", "tragen", "trägt", "tragen", "getragen"),
-    Verb("need", "needs", "needed", "brauchen", "braucht", "brauchen", "gebraucht"),
-    Verb("sell", "sells", "sold", "verkaufen", "verkauft", "verkaufen", "verkauft"),
-    Verb("wash", "washes", "washed", "waschen", "wäscht", "waschen", "gewaschen"),
-    Verb("look for", "looks for", "looked for", "suchen", "sucht", "suchen", "gesucht"),
-    Verb("pick up", "picks up", "picked up", "aufheben", "hebt", "heben", "aufgehoben", "auf"),
-    Verb("take along", "takes along", "taken along", "mitnehmen", "nimmt", "nehmen", "mitgenommen", "mit"),
-    Verb("look at", "looks at", "looked at", "ansehen", "sieht", "sehen", "angesehen", "an"),
-    Verb("put away", "puts away", "put away", "wegräumen", "räumt", "räumen", "weggeräumt", "weg"),
-    Verb("bring back", "brings back", "brought back", "zurückbringen", "bringt", "bringen", "zurückgebracht", "zurück"),
-]
-SAYING = {  # English third person and plural: German
-    ("says", "say"): ("sagt", "sagen"),
-    ("thinks", "think"): ("denkt", "denken"),
-    ("knows", "know"): ("weiß", "wissen"),
-    ("hopes", "hope"): ("hofft", "hoffen"),
+
+CASES = ("nominative", "accusative", "dative")
+ARTICLES = {  # German article, by gender (p: plural) in each of the cases
+    "the": {"m": "der den dem", "f": "die die der", "n": "das das dem", "p": "die die den"},
+    "this": {"m": "dieser diesen diesem", "f": "diese diese dieser", "n": "dieses dieses diesem"},
+    "these": {"p": "diese diese diesen"},
+    "every": {"m": "jeder jeden jedem", "f": "jede jede jeder", "n": "jedes jedes jedem"},
+    "a": {"m": "ein einen einem", "f": "eine eine einer", "n": "ein ein einem"},
+    "my": {"m": "mein meinen meinem", "f": "meine meine meiner", "n": "mein mein meinem", "p": "meine meine meinen"},
+    "no": {"m": "kein keinen keinem", "f": "keine keine keiner", "n": "kein kein keinem", "p": "keine keine keinen"},
 }
-MODALS = {  # English third person and plural: German
-    ("wants to", "want to"): ("will", "wollen"),
-    ("must", "must"): ("muss", "müssen"),
-    ("can", "can"): ("kann", "können"),
-}
-DAYS = dict(
-    zip(
-        "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(),
-        "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split(),
-    )
-)
-MONTHS = dict(
-    zip(
-        "January February March April May June July August September October November December".split(),
-        "Januar Februar März April Mai Juni Juli August September Oktober November Dezember".split(),
-    )
-)
-
-EN_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-EN_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
-EN_ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
-DE_UNITS = (
-    "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
-    "achtzehn neunzehn"
-).split()
-DE_TENS = "- - zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
-DE_ORDINALS = {1: "ersten", 3: "dritten", 7: "siebten", 8: "achten"}
-
-# Articles by gender (p is the plural) and case; `n`, `a`, `d` are nominative, accusative, dative.
-DEFINITE = {"m": ("der", "den", "dem"), "f": ("die", "die", "der"), "n": ("das", "das", "dem"), "p": ("die", "die", "den")}
-ENDINGS = {"m": ("er", "en", "em"), "f": ("e", "e", "er"), "n": ("es", "es", "em"), "p": ("e", "e", "en")}
-EIN_ENDINGS = {**ENDINGS, "m": ("", "en", "em"), "n": ("", "", "em")}
-CASES = "nad"
+WEAK = {"m": "e en en", "f": "e e en", "n": "e e en", "p": "en en en"}  # adjectives after der, dieser, jeder
+MIXED = {"m": "er en en", "f": "e e en", "n": "es es en", "p": "en en en"}  # after ein, mein, kein
+STRONG = {"p": "e e en"}  # after a number
 
 
-def number(value: int) -> tuple[str, str]:
-    """2 ... 99 in words: twenty-three, dreiundzwanzig."""
-    if value < 20:
-        return EN_UNITS[value], DE_UNITS[value]
-    tens, units = divmod(value, 10)
-    if not units:
-        return EN_TENS[tens], DE_TENS[tens]
-    return f"{EN_TENS[tens]}-{EN_UNITS[units]}", f"{'ein' if units == 1 else DE_UNITS[units]}und{DE_TENS[tens]}"
-
-
-def ordinal(value: int) -> tuple[str, str]:
-    """1 ... 31 as the day of a month: third, dritten."""
-    english, german = number(value)
-    head, dash, last = english.rpartition("-")
-    last = EN_ORDINALS.get(last, f"{last[:-1]}ieth" if last.endswith("y") else last.removesuffix("ve") + "fth" * last.endswith("ve"))
-    if last in EN_UNITS:
-        last += "th"
-    return head + dash + last, DE_ORDINALS.get(value, german + ("sten" if value >= 20 else "ten"))
-
-
-@dataclass
-class Phrase:
-    """A noun phrase: English, and German in each case."""
+class Phrase(NamedTuple):
+    """A noun phrase: English, and German by case."""
 
     en: str
     de: dict[str, str]
     plural: bool
-    combinations: set[tuple[str, str]]
-    head: str
+    head: str  # English noun
+    combinations: frozenset[tuple[str, str]]
 
 
-@dataclass
-class Clause:
-    """Parts of a sentence that main, subordinate and asking order put in their places."""
+class Clause(NamedTuple):
+    """Parts that a main clause, a subordinate clause and a question put in their places."""
 
     subject: Phrase
-    en_finite: str
-    en_rest: list[str]
+    en_verb: str  # of a statement: buys, has bought, wants to buy
+    en_question: tuple[str, str]  # around the subject: does ... buy
+    en_tail: str
     de_finite: str
-    de_middle: list[str]
-    de_end: list[str]  # prefix, participle or infinitive
-    joined: bool  # `de_end` is a prefix, which stays at the verb when the verb is last
-    time: tuple[str, str] | None = None
-    en_question: str = ""
-    combinations: set[tuple[str, str]] = field(default_factory=set)
+    de_tail: str
+    de_end: str  # prefix, participle or infinitive
+    joined: bool  # `de_end` is a prefix: one word with the verb where that is last
+    time: tuple[str, str]  # may be empty
+    combinations: frozenset[tuple[str, str]]
+
+
+class Sentence(NamedTuple):
+    """A pair, and which words stand in it as adjective with noun or verb with object."""
+
+    source: str
+    target: str
+    combinations: frozenset[tuple[str, str]]
+
+
+class Grammar:
+    """Draws sentences; a seed gives the same ones everywhere."""
+
+    def __init__(self, seed: int):
+        self.random = random.Random(seed)
+
+    def sentence(self) -> Sentence:
+        kind = self.random.choices(("statement", "question", "that", "because", "if"), (6, 2, 2, 1, 1))[0]
+        first = self.clause()
+        if kind in ("statement", "question"):
+            english, german = self.statement(first) if kind == "statement" else question(first)
+            return finish(english, german, "?" if kind == "question" else ".", first.combinations)
+        if kind == "that":
+            (en_one, en_many), (de_one, de_many) = self.random.choice(list(SAYING.items()))
+            who, (english, german) = self.phrase(PEOPLE), subordinate(first)
+            english = f"{who.en} {en_many if who.plural else en_one} that {english}"
+            german = f"{who.de['nominative']} {de_many if who.plural else de_one}, dass {german}"
+            return finish(english, german, ".", first.combinations | who.combinations)
+        second = self.clause(short=True)
+        combinations = first.combinations | second.combinations
+        sub_en, sub_de = subordinate(second)
+        if kind == "because":
+            english, german = self.statement(first)
+            return finish(f"{english} because {sub_en}", f"{german}, weil {sub_de}", ".", combinations)
+        english, _ = self.statement(first._replace(time=("", "")))
+        _, german = question(first._replace(time=("", "")))  # the verb comes right after the clause that stands first
+        return finish(f"if {sub_en}, {english}", f"wenn {sub_de}, {german}", ".", combinations)
+
+    def statement(self, clause: Clause) -> tuple[str, str]:
+        """The verb is the second part of the German main clause, whatever the first is."""
+        (en_time, de_time), subject = clause.time, clause.subject
+        if en_time and self.random.random() < 0.6:
+            english = join(en_time, subject.en, clause.en_verb, clause.en_tail)
+            return english, join(de_time, clause.de_finite, subject.de["nominative"], clause.de_tail, clause.de_end)
+        english = join(subject.en, clause.en_verb, clause.en_tail, en_time)
+        return english, join(subject.de["nominative"], clause.de_finite, de_time, clause.de_tail, clause.de_end)
+
+    def clause(self, short: bool = False) -> Clause:
+        subject, verb, thing = self.phrase(PEOPLE), self.random.choice(VERBS), self.object()
+        en_tail, de_tail, combinations = thing.en, thing.de["accusative"], subject.combinations | thing.combinations
+        if not short and self.random.random() < 0.25:
+            place = self.random.random() < 0.5
+            other = self.phrase(PLACES if place else PEOPLE)
+            en_tail = join(en_tail, "in" if place else "with", other.en)
+            de_tail = join(de_tail, "in" if place else "mit", other.de["dative"]).replace(" in dem ", " im ")
+            combinations |= other.combinations
+        time = self.time() if not short and self.random.random() < 0.4 else ("", "")
+        en_verb, en_question, de_finite, de_end = self.verb_group(verb, subject.plural)
+        joined = de_end == verb.prefix != ""
+        combinations |= {(verb.en, thing.head)}
+        return Clause(subject, en_verb, en_question, en_tail, de_finite, de_tail, de_end, joined, time, combinations)
+
+    def verb_group(self, verb: Verb, plural: bool) -> tuple[str, tuple[str, str], str, str]:
+        """English statement and question, German finite verb and what goes to the clause's end."""
+        kind = self.random.choices(("present", "perfect", "modal"), (5, 2, 2))[0]
+        do = "do" if plural else "does"
+        if kind == "present":
+            finite = verb.de_plural if plural else verb.de_third
+            return verb.en if plural else verb.en_third, (do, verb.en), finite, verb.prefix
+        if kind == "perfect":
+            have, haben = ("have", "haben") if plural else ("has", "hat")
+            return f"{have} {verb.en_participle}", (have, verb.en_participle), haben, verb.de_participle
+        (one, many), (de_one, de_many) = self.random.choice(list(MODALS.items()))
+        modal = many if plural else one
+        asked = (do, f"{many} {verb.en}") if many.endswith(" to") else (modal, verb.en)
+        return f"{modal} {verb.en}", asked, de_many if plural else de_one, verb.de
+
+    def object(self) -> Phrase:
+        if self.random.random() < 0.15:
+            (en_good, de_good), (en, de) = (self.random.choice(list(d.items())) for d in (GOODS, MEASURES))
+            en_count, de_count = number(self.random.randint(2, 20))
+            german = f"{de_count} {de} {de_good}"
+            return Phrase(f"{en_count} {en} of {en_good}", dict.fromkeys(CASES, german), True, en_good, frozenset())
+        return self.phrase(THINGS)
+
+    def phrase(self, pool: list[Noun]) -> Phrase:
+        """Article or number, perhaps an adjective, noun."""
+        noun = self.random.choice(pool)
+        article = self.random.choices((*ARTICLES, "number"), (6, 2, 1, 1, 5, 2, 1, 3))[0]
+        plural = article in ("number", "these") or ("p" in ARTICLES[article] and self.random.random() < 0.25)
+        gender = "p" if plural else noun.gender
+        en_article, de_articles = article, ARTICLES.get(article, {}).get(gender, "").split()
+        endings = (WEAK if article in ("the", "this", "these", "every") else MIXED)[gender].split()
+        if article == "number":
+            en_article, de_number = number(self.random.choice((self.random.randint(2, 12), self.random.randint(2, 99))))
+            de_articles, endings = [de_number] * 3, STRONG["p"].split()
+        en_noun, de_noun = (noun.en_plural, noun.de_plural) if plural else (noun.en, noun.de)
+        dative = de_noun + "n" if plural and de_noun[-1] not in "ns" else de_noun
+        english, adjective, forms = en_noun, "", ["", "", ""]
+        if self.random.random() < 0.5:
+            adjective, stem = self.random.choice(list((QUALITIES if pool is PEOPLE else ADJECTIVES).items()))
+            english, forms = f"{adjective} {en_noun}", [stem + ending for ending in endings]
+        if article == "a" and english[0] in "aeiou":
+            en_article = "an"
+        german = (join(*words) for words in zip(de_articles, forms, (de_noun, de_noun, dative)))
+        combinations = frozenset({(adjective, noun.en)} if adjective else ())
+        return Phrase(f"{en_article} {english}", dict(zip(CASES, german)), plural, noun.en, combinations)
+
+    def time(self) -> tuple[str, str]:
+        """A day, a date or the time of day."""
+        kind = self.random.choice(("day", "date", "clock", "day and clock"))
+        day = self.random.choice(list(DAYS.items()))
+        if kind == "date":
+            month, (english, german) = self.random.choice(list(MONTHS.items())), ordinal(self.random.randint(1, 28))
+            return f"on the {english} of {month[0]}", f"am {german} {month[1]}"
+        days, clocks = (f"on {day[0]}", f"am {day[1]}"), self.clock()
+        if kind == "day and clock":
+            return f"{days[0]} {clocks[0]}", f"{days[1]} {clocks[1]}"
+        return days if kind == "day" else clocks
+
+    def clock(self) -> tuple[str, str]:
+        """`at half past six` is `um halb sieben`."""
+        hour = self.random.randint(1, 12)
+        en, de = number(hour)
+        kind = self.random.choice(("full", "half", "quarter", "minutes"))
+        if kind == "full":
+            return f"at {en} o'clock", f"um {'ein' if hour == 1 else de} Uhr"
+        if kind == "half":
+            return f"at half past {en}", f"um halb {number(hour % 12 + 1)[1]}"
+        en_side, de_side = self.random.choice((("past", "nach"), ("to", "vor")))
+        en_count, de_count = ("quarter", "Viertel") if kind == "quarter" else number(self.random.choice((5, 10, 20)))
+        return f"at {en_count} {en_side} {en}", f"um {de_count} {de_side} {de}"
+
+
+def subordinate(clause: Clause) -> tuple[str, str]:
+    """The German verb is last, in one word with its prefix."""
+    last = clause.de_end + clause.de_finite if clause.joined else join(clause.de_end, clause.de_finite)
+    english = join(clause.subject.en, clause.en_verb, clause.en_tail, clause.time[0])
+    return english, join(clause.subject.de["nominative"], clause.time[1], clause.de_tail, last)
+
+
+def question(clause: Clause) -> tuple[str, str]:
+    """The German verb is first."""
+    do, verb = clause.en_question
+    english = join(do, clause.subject.en, verb, clause.en_tail, clause.time[0])
+    german = (clause.de_finite, clause.subject.de["nominative"], clause.time[1], clause.de_tail, clause.de_end)
+    return english, join(*german)
+
+
+def join(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def finish(english: str, german: str, mark: str, combinations: frozenset[tuple[str, str]]) -> Sentence:
+    """Capital letter and end mark."""
+    source, target = (text[0].upper() + text[1:] + mark for text in (english, german))
+    return Sentence(source, target, combinations)
