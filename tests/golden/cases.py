@@ -56,10 +56,9 @@ def cases(kind: str) -> list[Any]:
 
 
 def claimed(kind: str, *patterns: str) -> list[Any]:
-    """The cases of a kind whose names fit one of the patterns, such as `transformer_lm*`; `!x*` takes some out again."""
-    return [
-        parameter for parameter in cases(kind) if parameter.values[0] is None or fits(parameter.values[0], patterns)
-    ]
+    """The cases of a kind whose names fit a pattern, such as `transformer_lm*`; `!x*` takes some out again."""
+    found = cases(kind)
+    return [each for each in found if each.values[0] is None or fits(each.values[0], patterns)]
 
 
 def fits(case: Case, patterns: Iterable[str]) -> bool:

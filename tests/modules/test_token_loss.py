@@ -34,7 +34,7 @@ def results(fused: bool, bias: bool, smoothing: float) -> tuple[list[float], lis
     out = token_loss(model, features, target, PAD, smoothing, guess=True)
     (3 * out.loss).backward()
     grads = [features.grad, *(p.grad for p in model.parameters())]
-    return [float(out.loss), float(out.nll), float(out.correct), out.num_tokens], grads
+    return [out.loss.item(), out.nll.item(), out.correct.item(), out.num_tokens], grads
 
 
 @pytest.mark.parametrize("chunk", [1, 2**22])
