@@ -44,9 +44,12 @@ class WandbTracker(Tracker):
         self.run: Any = None
 
     def start(self, config: dict[str, Any], num_updates: int) -> None:
+        import wandb
+
         config = without_secrets(config)
         mode = os.environ.get("WANDB_MODE", self.cfg.mode)
-        if mode == "online" and not self._login():
+        self._set_up()
+        if mode == "online" and not wandb.login(prompt=False, verify=False):  # asks neither a person nor the server
             logger.warning("no account on this machine (`wandb login` adds one); writing offline")
             mode = "offline"
         try:
@@ -54,11 +57,9 @@ class WandbTracker(Tracker):
         except Exception as error:
             if mode != "online":
                 raise
-            import wandb
-
             logger.warning("%s; writing offline", str(error).splitlines()[0])
             wandb.teardown()  # else the id counts as in use
-            self._login()
+            self._set_up()
             self.run = self._init(config, "offline")
         logger.info("%s", self.run.url or f"offline; to upload: wandb sync {self.run.settings.sync_dir}")
 
@@ -69,15 +70,12 @@ class WandbTracker(Tracker):
         if self.run is not None:
             self.run.finish()
 
-    def _login(self) -> bool:
-        """Set W&B up for this process; true where there are credentials. Asks neither a person nor the server."""
+    def _set_up(self) -> None:
+        """Settings of this process. They are made before `wandb.init`, because logging in reads them too."""
         import wandb
 
-        settings = wandb.Settings(
-            silent=True, console="off", init_timeout=self.cfg.init_timeout, finish_timeout=self.cfg.finish_timeout
-        )
-        wandb.setup(settings)
-        return bool(wandb.login(prompt=False, verify=False))
+        timeouts = {"init_timeout": self.cfg.init_timeout, "finish_timeout": self.cfg.finish_timeout}
+        wandb.setup(wandb.Settings(silent=True, console="off", **timeouts))
 
     def _init(self, config: dict[str, Any], mode: Any) -> Any:
         import wandb
