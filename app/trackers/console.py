@@ -63,7 +63,7 @@ class ConsoleTracker(Tracker):
             shown = (f"{UNITS.get(name, name)} {_number(name, metrics[name])}" for name in ON_BAR if name in metrics)
             self.progress.update(
                 self.bar,
-                completed=_share_done(self.limits, num_updates, metrics),
+                completed=share_done(self.limits, num_updates, metrics),
                 description=f"epoch {_number('epoch', metrics.get('epoch', 1))} update {num_updates}",
                 numbers="  ".join(shown),
                 eta="" if eta is None else f"eta {eta}",
@@ -76,7 +76,7 @@ class ConsoleTracker(Tracker):
 
     def _eta(self, num_updates: int, metrics: Mapping[str, float]) -> timedelta | None:
         """The time left at the average speed since the first line."""
-        done, now = _share_done(self.limits, num_updates, metrics), time.monotonic()
+        done, now = share_done(self.limits, num_updates, metrics), time.monotonic()
         if self.share_before is None:
             self.share_before, self.started_at = done, now
         if done <= self.share_before:  # nothing to measure by, as in the first line and within an epoch of max_epoch
@@ -84,7 +84,7 @@ class ConsoleTracker(Tracker):
         return timedelta(seconds=round((now - self.started_at) * (1 - done) / (done - self.share_before)))
 
 
-def _share_done(limits: Mapping[str, float], num_updates: int, metrics: Mapping[str, float]) -> float:
+def share_done(limits: Mapping[str, float], num_updates: int, metrics: Mapping[str, float]) -> float:
     """The share of the run that is done, 0..1, by the limit nearest to its end. The running epoch does not count."""
     done = {
         "max_update": num_updates,
