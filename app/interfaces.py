@@ -24,6 +24,11 @@ class EncoderOut(NamedTuple):
 
     states: Tensor  # [B, S, D]
     keep: Tensor  # [B, S], False at padding
+    more: tuple[Tensor, ...] = ()  # what else this model's decoder needs, [B, ...] each
+
+    def select(self, sentences: Tensor) -> "EncoderOut":
+        """The rows `sentences` [M], which may repeat."""
+        return EncoderOut(self.states[sentences], self.keep[sentences], tuple(each[sentences] for each in self.more))
 
 
 class Cache(Protocol):

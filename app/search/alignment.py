@@ -21,10 +21,7 @@ def with_attention(
     tokens = pad_sequence([h.tokens for h in hypotheses], batch_first=True, padding_value=pad).to(device)  # [H, T]
     inputs = torch.cat([torch.full_like(tokens[:, :1], bos), tokens[:, :-1]], dim=1)
     sentences = torch.tensor([i for i, each in enumerate(best) for _ in each], device=device)
-    each_model = [
-        model.cross_attention(inputs, EncoderOut(out.states[sentences], out.keep[sentences]))
-        for model, out in zip(models, encoder_outs)
-    ]
+    each_model = [model.cross_attention(inputs, out.select(sentences)) for model, out in zip(models, encoder_outs)]
     known = [attention for attention in each_model if attention is not None]
     if not known:
         return best

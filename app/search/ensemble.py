@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from app.interfaces import EncoderOut, Model
+from app.interfaces import Model
 
 
 class Ensemble:
@@ -39,4 +39,4 @@ class Ensemble:
         """Forget the source of every sentence but these. `sentences` [M], rising."""
         for cache in self.caches:
             cache.keep_sentences(sentences)
-        self.encoder_outs = [EncoderOut(out.states[sentences], out.keep[sentences]) for out in self.encoder_outs]
+        self.encoder_outs = [out.select(sentences) for out in self.encoder_outs]
