@@ -150,7 +150,7 @@ class Trainer:
         validates = by_updates or due(self.epoch, self.cfg.validate_interval)
         if validates and self.validated_at != self.num_updates:
             self.validate_and_judge()
-        self.lr_scheduler.step(self.epoch, self.valid_metrics.get("loss"))
+        self.lr_scheduler.step(self.epoch, self.valid_metrics[self.checkpoint_cfg.metric] if validates else None)
         self.each_callback(lambda callback: callback.after_epoch(self))
         self.epoch, self.itr = self.epoch + 1, None
         if validates or due(self.num_updates, self.checkpoint_cfg.save_interval_updates):
