@@ -237,7 +237,7 @@ class LRScheduler(ABC):
         self.set_lr(self.lr_at(num_updates))
 
     def step(self, epoch: int, valid_loss: float | None) -> None:
-        """Called after epoch number `epoch` (from 1)."""
+        """Called after epoch number `epoch` (from 1). `valid_loss`: the checkpoint metric of its validation, if any."""
 
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
