@@ -12,7 +12,7 @@ WAITING = {
     "models": "bart cmlm_* dynamicconv_* fconv* hubert levenshtein_* lightconv_* lstm_lm* multilingual_* "
     "nonautoregressive_* roberta* s2t_* transformer_align transformer_lm* wav2vec2",
     "criterions": "adaptive_loss* ctc* masked_lm sentence_* *_with_alignment *_with_rdrop*",
-    "optimizers": "adadelta adafactor* adagrad adamax* composite nag sgd*",
+    "optimizers": "composite",
     "lr_schedulers": "pass_through",
     "training": "",
 }
