@@ -1,0 +1,149 @@
+"""Stacks of convolutions with gated linear units (Dauphin et al., 2017; Gehring et al., 2017)."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from app.modules.adaptive_softmax import AdaptiveSoftmax
+from app.modules.dropout import Dropout
+from app.modules.weight_norm import WeightNormConvolution, WeightNormLinear
+
+ADAPTIVE_FACTOR = 4.0  # each tail cluster's width is divided by a further power of this
+INIT_STD = 0.1  # of embeddings
+SQRT_HALF = 0.5**0.5  # keeps the variance of a sum of two
+
+Layers = list[list[int]]  # [channels, width] or [channels, width, layers back that the residual comes from; 0: none]
+
+
+def check_layers(name: str, layers: Layers) -> Iterator[str]:
+    """The faults of a field that describes convolutions."""
+    if not layers:
+        yield f"{name}=[]: must have a layer, such as [512,3]"
+    for i, layer in enumerate(layers):
+        if len(layer) not in (2, 3) or min(layer[:2]) < 1:
+            yield f"{name}: layer {i} is {layer}: must be [channels, width] or [channels, width, residual]"
+        elif len(layer) == 3 and not 0 <= layer[2] <= i + 1:
+            yield f"{name}: layer {i} is {layer}: its residual must come from 1 to {i + 1} layers back, or be 0 (none)"
+
+
+class ConvCache:
+    """The inputs that each convolution still sees, [N, width - 1, C] each."""
+
+    def __init__(self) -> None:
+        self.windows: dict[int, Tensor] = {}
+        self.step = 0
+
+    def slide(self, layer: int, x: Tensor, width: int) -> Tensor:
+        """[N, 1, C] -> the last `width` inputs of the layer, x at the end; before the first there are zeros."""
+        past = self.windows.get(layer)
+        window = torch.cat([x.new_zeros(x.size(0), width - 1, x.size(2)) if past is None else past, x], dim=1)
+        self.windows[layer] = window[:, 1:]
+        return window
+
+    def reorder(self, rows: Tensor) -> None:
+        self.windows = {layer: window.index_select(0, rows) for layer, window in self.windows.items()}
+
+    def keep_sentences(self, sentences: Tensor) -> None:
+        """Nothing of the encoder is kept."""
+
+
+class GatedConvolutions(nn.Module):
+    """Embeddings, a projection to the first layer's width, and the layers."""
+
+    def __init__(self, embed_tokens: nn.Embedding, layers: Layers, dropout: float):
+        super().__init__()
+        self.embed_tokens = embed_tokens
+        self.dropout = Dropout(dropout)
+        sizes = [layers[0][0]]
+        self.fc1 = WeightNormLinear(embed_tokens.embedding_dim, sizes[0], dropout)
+        self.projections, self.convolutions = nn.ModuleList(), nn.ModuleList()
+        self.residuals: list[int] = []
+        self.widths = [layer[1] for layer in layers]
+        for channels, width, *residual in layers:
+            back = residual[0] if residual else 1
+            same = back == 0 or sizes[-back] == channels
+            self.projections.append(nn.Identity() if same else WeightNormLinear(sizes[-back], channels))
+            self.convolutions.append(WeightNormConvolution(sizes[-1], 2 * channels, width, dropout))
+            self.residuals.append(back)
+            sizes.append(channels)
+        self.channels = sizes[-1]
+
+    def convolve(
+        self, x: Tensor, see: Callable[[int, Tensor, int], Tensor], attend: Callable[[int, Tensor], Tensor]
+    ) -> Tensor:
+        """Embeddings [B, T, E] -> the last layer's output [B, T, C].
+
+        `see(layer, x, width)` gives what a convolution reads, width - 1 positions more than x; `attend(layer, x)` is
+        what follows its gate.
+        """
+        x = self.fc1(x)
+        outputs = [x]
+        for i, (convolution, projection) in enumerate(zip(self.convolutions, self.projections)):
+            window = see(i, self.dropout(x), self.widths[i])
+            x = attend(i, F.glu(convolution(window), dim=-1))
+            if self.residuals[i]:
+                x = (x + projection(outputs[-self.residuals[i]])) * SQRT_HALF
+            outputs.append(x)
+        return x
+
+
+class ConvDecoder(GatedConvolutions):
+    """Convolutions that see no future, and the way to scores. Subclasses may override `embed` and attend."""
+
+    def __init__(
+        self,
+        embed_tokens: nn.Embedding,
+        layers: Layers,
+        dropout: float,
+        out_embed_dim: int,
+        share_embed: bool,
+        adaptive_softmax_cutoff: list[int] | None,
+        adaptive_softmax_dropout: float,
+    ):
+        super().__init__(embed_tokens, layers, dropout)
+        words = embed_tokens.num_embeddings
+        self.adaptive_softmax: AdaptiveSoftmax | None = None
+        self.fc2: WeightNormLinear | None = None
+        self.fc3: WeightNormLinear | nn.Linear | None = None
+        if adaptive_softmax_cutoff is not None:
+            self.adaptive_softmax = AdaptiveSoftmax(
+                words, self.channels, adaptive_softmax_cutoff, adaptive_softmax_dropout, ADAPTIVE_FACTOR
+            )
+            return
+        self.fc2 = WeightNormLinear(self.channels, out_embed_dim)
+        if share_embed:
+            self.fc3 = nn.Linear(out_embed_dim, words)
+            self.fc3.weight = embed_tokens.weight
+        else:
+            self.fc3 = WeightNormLinear(out_embed_dim, words, dropout)
+
+    def features(self, x: Tensor, attend: Callable[[int, Tensor], Tensor], cache: ConvCache | None) -> Tensor:
+        """Embeddings [B, T, E] -> what `project` takes; with a cache T = 1."""
+        x = self.convolve(x, _past if cache is None else cache.slide, attend)
+        if cache is not None:
+            cache.step += 1
+        return x if self.fc2 is None else self.dropout(self.fc2(x))
+
+    def project(self, features: Tensor) -> Tensor:
+        """[..., D] -> [..., V]."""
+        scores: Tensor = (self.adaptive_softmax or self.fc3)(features)  # type: ignore[misc]
+        return scores
+
+
+def centred(x: Tensor, width: int) -> Tensor:
+    """[B, T, C] with width - 1 zeros around it; the odd one at the end."""
+    return F.pad(x, (0, 0, (width - 1) // 2, width // 2))
+
+
+def _past(layer: int, x: Tensor, width: int) -> Tensor:
+    return F.pad(x, (0, 0, width - 1, 0))
+
+
+def conv_embedding(size: int, dim: int, padding_idx: int) -> nn.Embedding:
+    """Embeddings as convolutional models begin with them; padding's is 0."""
+    embedding = nn.Embedding(size, dim, padding_idx)
+    nn.init.normal_(embedding.weight, std=INIT_STD)
+    nn.init.zeros_(embedding.weight[padding_idx])
+    return embedding
