@@ -2,23 +2,35 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from app.modules.adaptive_input import AdaptiveInput
 from app.modules.dropout import Dropout
 
 
 class AdaptiveSoftmax(nn.Module):
     """Words by falling frequency: a head of the first `cutoff[0]` words and a class for each tail cluster, then these.
 
-    Cluster i has width `dim // factor ** (i + 1)`.
+    Cluster i has width `dim // factor ** (i + 1)`. With `tied` the words' vectors are those of the adaptive input, and
+    with `tie_proj` its projections are used too, turned round (Baevski and Auli, 2019, sec. 3).
     """
 
-    def __init__(self, vocab_size: int, dim: int, cutoff: list[int], dropout: float, factor: float):
+    def __init__(
+        self,
+        vocab_size: int,
+        dim: int,
+        cutoff: list[int],
+        dropout: float,
+        factor: float,
+        tied: AdaptiveInput | None = None,
+        tie_proj: bool = False,
+    ):
         super().__init__()
         if vocab_size > cutoff[-1]:
             cutoff = [*cutoff, vocab_size]
         self.cutoff = cutoff
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(dim, cutoff[0] + len(cutoff) - 1, bias=False)
+        self.head: nn.Module = nn.Linear(dim, cutoff[0] + len(cutoff) - 1, bias=False)
         self.tail = nn.ModuleList()
         for i, (start, end) in enumerate(zip(cutoff[:-1], cutoff[1:], strict=True)):
             width = int(dim // factor ** (i + 1))
@@ -30,6 +42,16 @@ class AdaptiveSoftmax(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
+        if tied is not None:
+            self._tie(tied, tie_proj)
+
+    def _tie(self, tied: AdaptiveInput, tie_proj: bool) -> None:
+        self.head = TiedHead(tied.weights_of_band(0)[0], len(self.cutoff) - 1)
+        for band, cluster in enumerate(self.tail, start=1):
+            words, projection = tied.weights_of_band(band)
+            cluster[2] = Tied(words)  # type: ignore[operator]
+            if tie_proj:
+                cluster[0] = Tied(projection, transpose=True)  # type: ignore[operator]
 
     def forward(self, features: Tensor) -> Tensor:
         """[..., D] -> log-probabilities of all words [..., V]."""
@@ -41,3 +63,28 @@ class AdaptiveSoftmax(nn.Module):
             for i, cluster in enumerate(self.tail)
         ]
         return torch.cat([head[..., :words], *clusters], dim=-1)
+
+
+class Tied(nn.Module):
+    """A linear layer without bias whose weight is another module's."""
+
+    def __init__(self, weight: Tensor, transpose: bool = False):
+        super().__init__()
+        self.weight, self.transpose = weight, transpose
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t() if self.transpose else self.weight)
+
+
+class TiedHead(nn.Module):
+    """The head: scores of the most frequent words by their embeddings, and of the tail clusters by own weights."""
+
+    def __init__(self, words: Tensor, num_clusters: int):
+        super().__init__()
+        self.word_proj = Tied(words)
+        self.class_proj = nn.Linear(words.size(1), num_clusters, bias=False)
+        nn.init.xavier_uniform_(self.class_proj.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., D] -> [..., words and clusters]."""
+        return torch.cat([self.word_proj(features), self.class_proj(features)], dim=-1)

@@ -70,10 +70,12 @@ class MultiheadAttention(nn.Module):
         causal: bool = False,
         cache: KeyValues | None = None,
         context: Tensor | None = None,
+        head_scale: Tensor | None = None,
     ) -> Tensor:
         """Self-attention of x [B, T, D], or its attention to `context` [B, C, D], which then holds x as well.
 
         `mask` (True: may be seen) broadcasts to [B, H, T, C]. With a cache, `context` is what is new since last time.
+        `head_scale` [H] multiplies the heads' outputs before they are joined.
         """
         if context is None:
             weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
@@ -83,7 +85,8 @@ class MultiheadAttention(nn.Module):
             q, (k, v) = self._split(self.q_proj(x)), self.keys_values(context)
         if cache is not None:
             k, v = cache.append(k, v)
-        return self._join(self._attend(q, k, v, mask, causal and cache is None))
+        y = self._attend(q, k, v, mask, causal and cache is None)
+        return self._join(y if head_scale is None else y * head_scale[:, None, None])
 
     def over(self, x: Tensor, memory: Tensor, mask: Tensor | None = None, cache: KeyValues | None = None) -> Tensor:
         """Attention of x [B, T, D] to memory [M, S, E], masked by [M, 1, 1 or T, S].
@@ -130,6 +133,11 @@ class MultiheadAttention(nn.Module):
         # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
         weights = self.dropout(_weights(q, k, mask, causal))
         return torch.matmul(weights.to(v.dtype), v)
+
+
+def visible(keep: Tensor) -> Tensor | None:
+    """[B, S] -> mask [B, 1, 1, S]; None, which is quicker, where all is kept and asking costs no synchronisation."""
+    return None if keep.device.type == "cpu" and bool(keep.all()) else keep[:, None, None, :]
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

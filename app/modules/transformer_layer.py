@@ -22,10 +22,24 @@ class LayerConfig:
     dropout: float  # after each part
     attention_dropout: float  # on attention weights
     activation_dropout: float  # inside the feed-forward part
+    scale_fc: bool = False  # layer norm inside the feed-forward part (NormFormer)
+    scale_attn: bool = False  # layer norm after the self-attention (NormFormer)
+    scale_heads: bool = False  # a learned factor for each head of the self-attention (NormFormer)
+    scale_resids: bool = (
+        False  # a learned factor for each element of what the feed-forward part is added to (NormFormer)
+    )
+
+    def make_norm(self, dim: int) -> nn.LayerNorm:
+        return nn.LayerNorm(dim)
 
 
 class Layer(nn.Module):
-    """What both sides share: the feed-forward part, and how a part is normed and added to its input."""
+    """What both sides share: the feed-forward part, and how a part is normed and added to its input.
+
+    The `scale_*` options are those of Shleifer et al. (2021, sec. 2), with fairseq's parameter names. fairseq's command
+    line takes them and then ignores them; and its layer scales slices of the heads' projected sum where the paper, and
+    this, scale each head's output.
+    """
 
     def __init__(self, cfg: LayerConfig):
         super().__init__()
@@ -34,10 +48,14 @@ class Layer(nn.Module):
         self.dropout = Dropout(cfg.dropout)
         self.activation_dropout = Dropout(cfg.activation_dropout)
         self.self_attn = MultiheadAttention(cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout)
-        self.self_attn_layer_norm = nn.LayerNorm(cfg.embed_dim)
+        self.self_attn_layer_norm = cfg.make_norm(cfg.embed_dim)
+        self.attn_ln = cfg.make_norm(cfg.embed_dim) if cfg.scale_attn else None
+        self.c_attn = nn.Parameter(torch.ones(cfg.attention_heads)) if cfg.scale_heads else None
         self.fc1 = nn.Linear(cfg.embed_dim, cfg.ffn_embed_dim)
         self.fc2 = nn.Linear(cfg.ffn_embed_dim, cfg.embed_dim)
-        self.final_layer_norm = nn.LayerNorm(cfg.embed_dim)
+        self.ffn_layernorm = cfg.make_norm(cfg.ffn_embed_dim) if cfg.scale_fc else None
+        self.w_resid = nn.Parameter(torch.ones(cfg.embed_dim)) if cfg.scale_resids else None
+        self.final_layer_norm = cfg.make_norm(cfg.embed_dim)
         for linear in (self.fc1, self.fc2):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -50,9 +68,14 @@ class Layer(nn.Module):
         x: Tensor = residual + self.dropout(y)
         return x if self.normalize_before else norm(x)
 
+    def after_attention(self, residual: Tensor, y: Tensor) -> Tensor:
+        return self.after(self.self_attn_layer_norm, residual, y if self.attn_ln is None else self.attn_ln(y))
+
     def feed_forward(self, x: Tensor) -> Tensor:
         y = self.activation_dropout(self.activation(self.fc1(self.before(self.final_layer_norm, x))))
-        return self.after(self.final_layer_norm, x, self.fc2(y))
+        y = y if self.ffn_layernorm is None else self.ffn_layernorm(y)
+        residual = x if self.w_resid is None else x * self.w_resid
+        return self.after(self.final_layer_norm, residual, self.fc2(y))
 
 
 class EncoderLayer(Layer):
@@ -60,8 +83,8 @@ class EncoderLayer(Layer):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """[B, S, D]; mask [B, 1, 1, S], True where a key may be seen."""
-        y = self.self_attn(self.before(self.self_attn_layer_norm, x), mask)
-        return self.feed_forward(self.after(self.self_attn_layer_norm, x, y))
+        y = self.self_attn(self.before(self.self_attn_layer_norm, x), mask, head_scale=self.c_attn)
+        return self.feed_forward(self.after_attention(x, y))
 
 
 class DecoderLayer(Layer):
@@ -75,7 +98,7 @@ class DecoderLayer(Layer):
             self.encoder_attn = MultiheadAttention(
                 cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout, memory_dim=memory_dim
             )
-            self.encoder_attn_layer_norm = nn.LayerNorm(cfg.embed_dim)
+            self.encoder_attn_layer_norm = cfg.make_norm(cfg.embed_dim)
 
     def forward(
         self, x: Tensor, memory: Tensor | None, mask: Tensor | None, cache: tuple[KeyValues, KeyValues] | None = None
@@ -101,13 +124,14 @@ class DecoderLayer(Layer):
         seen = None if cache is None else cache[0]
         y = self.before(self.self_attn_layer_norm, x)
         if not self.cross_self_attention or memory is None:
-            y = self.self_attn(y, causal=True, cache=seen)
+            y = self.self_attn(y, causal=True, cache=seen, head_scale=self.c_attn)
         else:
             rows = x.size(0) // memory.size(0)
             first = seen is None or seen.length == 0
             context = torch.cat([memory.repeat_interleave(rows, 0), y], dim=1) if first else y
-            y = self.self_attn(y, self._memory_and_past(x, memory, mask, rows, seen), cache=seen, context=context)
-        return self.after(self.self_attn_layer_norm, x, y)
+            seeing = self._memory_and_past(x, memory, mask, rows, seen)
+            y = self.self_attn(y, seeing, cache=seen, context=context, head_scale=self.c_attn)
+        return self.after_attention(x, y)
 
     @staticmethod
     def _memory_and_past(x: Tensor, memory: Tensor, mask: Tensor | None, rows: int, seen: KeyValues | None) -> Tensor:

@@ -1,0 +1,137 @@
+"""The decoder of a Transformer, from tokens to features and from features to scores; with an encoder or without."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from app.modules.adaptive_input import AdaptiveInput
+from app.modules.adaptive_softmax import AdaptiveSoftmax
+from app.modules.attention import KeyValues, visible
+from app.modules.embedding import Embedding, EmbeddingConfig
+from app.modules.transformer_layer import DecoderLayer, LayerConfig
+
+
+class Memory(Protocol):
+    """What of an encoder's output a decoder sees (`app.interfaces.EncoderOut`)."""
+
+    @property
+    def states(self) -> Tensor:
+        """[B, S, E]."""
+
+    @property
+    def keep(self) -> Tensor:
+        """[B, S], False at padding."""
+
+
+@dataclass
+class AdaptiveSoftmaxConfig:
+    """Where an adaptive softmax stands in for the output projection."""
+
+    cutoff: list[int]  # words up to each cutoff form a cluster
+    dropout: float  # on features and inside the tail
+    factor: float  # each tail cluster's width is divided by a further power of this
+    tie_weights: bool  # its words' vectors are those of an adaptive input
+    tie_proj: bool  # and so are its projections
+
+
+@dataclass
+class DecoderConfig:
+    """A stack of decoder layers and what stands before and after it."""
+
+    embedding: EmbeddingConfig
+    layer: LayerConfig
+    layers: int  # number of layers
+    output_dim: int  # width of the features that are projected to the vocabulary
+    final_norm: bool  # a layer norm after the last layer
+    share_input_output: bool  # one matrix for embeddings and output projection
+    adaptive_softmax: AdaptiveSoftmaxConfig | None  # None: an ordinary softmax
+    memory_dim: int | None = None  # width of the encoder's states; None: no attention to an encoder
+    cross_self_attention: bool = False  # the self-attention sees the encoder's states too
+
+
+class TransformerCache:
+    """For each decoder layer, the keys and values of its self-attention and of its attention to the encoder."""
+
+    def __init__(self, layers: int):
+        self.layers = [(KeyValues(), KeyValues()) for _ in range(layers)]
+        self.step = 0
+
+    def reorder(self, rows: Tensor) -> None:
+        for own, _ in self.layers:
+            own.select(rows)
+
+    def keep_sentences(self, sentences: Tensor) -> None:
+        for _, encoder in self.layers:
+            encoder.select(sentences)
+
+
+class Decoder(Embedding):
+    """A stack of decoder layers. Parameters are named as in fairseq's state_dict."""
+
+    def __init__(self, cfg: DecoderConfig, embed_tokens: nn.Embedding | AdaptiveInput, vocab_size: int):
+        super().__init__(cfg.embedding, embed_tokens)
+        dim = cfg.layer.embed_dim
+        self.layers = nn.ModuleList(
+            DecoderLayer(cfg.layer, cfg.memory_dim or dim, cfg.memory_dim is not None, cfg.cross_self_attention)
+            for _ in range(cfg.layers)
+        )
+        self.layer_norm = cfg.layer.make_norm(dim) if cfg.final_norm else None
+        tied = cfg.adaptive_softmax is not None and cfg.adaptive_softmax.tie_weights
+        self.project_out_dim: nn.Linear | None = None
+        if cfg.output_dim != dim and not tied:
+            self.project_out_dim = nn.Linear(dim, cfg.output_dim, bias=False)
+            nn.init.xavier_uniform_(self.project_out_dim.weight)
+        self.adaptive_softmax: AdaptiveSoftmax | None = None
+        self.output_projection: nn.Linear | None = None
+        if cfg.adaptive_softmax is not None:
+            self.adaptive_softmax = _adaptive_softmax(cfg.adaptive_softmax, cfg.output_dim, embed_tokens, vocab_size)
+        else:
+            self.output_projection = nn.Linear(cfg.output_dim, vocab_size, bias=False)
+            nn.init.normal_(self.output_projection.weight, std=cfg.output_dim**-0.5)
+            if cfg.share_input_output:
+                assert isinstance(embed_tokens, nn.Embedding)
+                self.output_projection.weight = embed_tokens.weight
+
+    def forward(self, tokens: Tensor, memory: Memory | None, cache: TransformerCache | None = None) -> Tensor:
+        """[B, T] -> features [B, T, D]. With a cache T = 1; the cache grows by the new position."""
+        x, states, mask = self._inputs(tokens, memory, None if cache is None else cache.step)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, states, mask, None if cache is None else cache.layers[i])
+        if cache is not None:
+            cache.step += 1
+        x = x if self.layer_norm is None else self.layer_norm(x)
+        return x if self.project_out_dim is None else self.project_out_dim(x)
+
+    def project(self, features: Tensor) -> Tensor:
+        """[..., D] -> scores [..., V]; with an adaptive softmax log-probabilities."""
+        scores: Tensor = (self.adaptive_softmax or self.output_projection)(features)  # type: ignore[misc]
+        return scores
+
+    def new_cache(self) -> TransformerCache:
+        return TransformerCache(len(self.layers))
+
+    def cross_attention(self, tokens: Tensor, memory: Memory) -> Tensor:
+        """The last layer's attention to the encoder, mean over heads: [B, T, S]."""
+        x, states, mask = self._inputs(tokens, memory, None)
+        assert states is not None
+        for layer in self.layers[:-1]:
+            x = layer(x, states, mask)
+        last = self.layers[-1]
+        assert isinstance(last, DecoderLayer)
+        return last.cross_attention(x, states, mask)
+
+    def _inputs(
+        self, tokens: Tensor, memory: Memory | None, step: int | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        x = self.embed(tokens, step)
+        if memory is None:
+            return x, None, None
+        return x, memory.states, visible(memory.keep)
+
+
+def _adaptive_softmax(
+    cfg: AdaptiveSoftmaxConfig, dim: int, embed_tokens: nn.Module, vocab_size: int
+) -> AdaptiveSoftmax:
+    tied = embed_tokens if cfg.tie_weights and isinstance(embed_tokens, AdaptiveInput) else None
+    return AdaptiveSoftmax(vocab_size, dim, cfg.cutoff, cfg.dropout, cfg.factor, tied, cfg.tie_proj)
