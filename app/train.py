@@ -8,7 +8,7 @@ from typing import Any
 from app.cli import command
 from app.config import TrainConfig
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("app.train")  # as a program this module is __main__
 
 
 def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
