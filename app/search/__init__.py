@@ -8,6 +8,8 @@ from torch import Tensor
 from app.data.vocabulary import Vocabulary
 from app.interfaces import Model
 
+Constraints = list[list[list[int]]]  # for every row of a batch the token sequences that its outputs must have
+
 
 class Hypothesis(NamedTuple):
     """One finished output of a search."""
@@ -20,6 +22,8 @@ class Hypothesis(NamedTuple):
 
 class Search(ABC):
     """A way to find good outputs."""
+
+    phrases: list[str] | None = None  # what every output must have; None: `generate` takes no `constraints`
 
     @abstractmethod
     def __init__(self, cfg: Any, vocabulary: Vocabulary): ...

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +13,8 @@ from app.ranges import at_least, positive
 from app.search import Hypothesis, Search
 from app.search.alignment import with_attention
 from app.search.ensemble import Ensemble
-from app.search.steps import NEVER, ban_repeated_ngrams, first_not, force, max_lengths, top_candidates
+from app.search.rules import Beams, Candidates, Rule
+from app.search.steps import NEVER, ban_repeated_ngrams, first_not, force, max_lengths
 
 
 @dataclass
@@ -48,38 +48,12 @@ class BeamConfig:
             yield f"min_len={self.min_len}: must be less than max_len={self.max_len}"
 
 
-class Beams(NamedTuple):
-    """The live hypotheses, k beside each other for every live sentence: L sentences, N = L * k rows."""
-
-    sentences: Tensor  # [L] rows of the batch
-    tokens: Tensor  # [N, step + 1], the decoder's inputs
-    scores: Tensor  # [N, step + 1], sums of log-probabilities up to each of `tokens`; 0 at the first
-
-    @property
-    def step(self) -> int:
-        """Tokens decoded so far."""
-        return self.tokens.size(1) - 1
-
-    @property
-    def width(self) -> int:
-        """Rows a sentence: 1 at the first step, then `beam`."""
-        return self.tokens.size(0) // self.sentences.size(0)
-
-
-class Candidates(NamedTuple):
-    """The best continuations of every live sentence, best first, C of them."""
-
-    scores: Tensor  # [L, C] sums of log-probabilities
-    rows: Tensor  # [L, C] the row of `Beams` that goes on
-    tokens: Tensor  # [L, C] what it goes on with
-    ends: Tensor  # [L, C] True where that is eos
-
-
 class BeamSearch(Search):
     """At each step the 2 * beam best continuations of a sentence are looked at.
 
     Those of the first `beam` that end become hypotheses; the first `beam` that do not end live on. A sentence is done
     when it has `beam` hypotheses, or at its largest length, where eos is the only continuation; it leaves the batch.
+    Other strategies look at other continuations: they are this search with another `rule`.
     """
 
     def __init__(self, cfg: BeamConfig, vocabulary: Vocabulary):
@@ -90,11 +64,20 @@ class BeamSearch(Search):
         self.banned = [self.pad, *(_index(vocabulary, "tokens_to_suppress", t) for t in cfg.tokens_to_suppress)]
         self.beam = min(cfg.beam, len(vocabulary) - 2)  # pad is never a continuation, and eos never lives on
 
+    def rule(self, src_tokens: Tensor, src_lengths: Tensor) -> Rule:
+        """How this batch's continuations are chosen."""
+        return Rule(self.beam)
+
     @torch.inference_mode()
     def generate(
         self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, prefix_tokens: Tensor | None = None
     ) -> list[list[Hypothesis]]:
         """See `Search`. Rows of `prefix_tokens` are padded at the end and may end with eos. Results are on the CPU."""
+        return self.search(models, src_tokens, src_lengths, prefix_tokens, self.rule(src_tokens, src_lengths))
+
+    def search(
+        self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, prefix_tokens: Tensor | None, rule: Rule
+    ) -> list[list[Hypothesis]]:
         ensemble = Ensemble(models, src_tokens, src_lengths, self.cfg.temperature)
         sources = ensemble.encoder_outs
         limits = self._limits(src_tokens, src_lengths, ensemble.max_len)
@@ -104,13 +87,13 @@ class BeamSearch(Search):
             at_limit = limits[beams.sentences] <= step
             log_probs = ensemble.log_probs(beams.tokens[:, -1])
             log_probs, beams = self._constrain(log_probs, beams, at_limit, prefix_tokens)
-            candidates = self._candidates(log_probs, beams)
-            self._finish(candidates, beams, src_lengths, finished)
+            candidates, ends = self._candidates(rule.candidates(log_probs, beams), beams)
+            self._finish(candidates, ends, beams, src_lengths, finished)
             full = [len(finished[sentence]) >= self.beam for sentence in beams.sentences.tolist()]
             done = at_limit | torch.tensor(full, device=at_limit.device)
             if done.all():
                 break
-            beams = self._advance(candidates, beams, done, ensemble)
+            beams = self._advance(candidates, ends, beams, done, ensemble, rule)
         best = [sorted(each, key=lambda h: h.score, reverse=True)[: self.cfg.nbest] for each in finished]
         if not all(best):
             raise NumericsError("search: every output of a sentence has probability 0; allow more tokens or outputs")
@@ -150,7 +133,7 @@ class BeamSearch(Search):
             return log_probs, beams
         rows = torch.arange(log_probs.size(0), device=log_probs.device)  # a prefix that ends: all beams are the first
         rows = torch.where(closed.repeat_interleave(beams.width), rows // beams.width * beams.width, rows)
-        return log_probs[rows], Beams(beams.sentences, beams.tokens[rows], beams.scores[rows])
+        return log_probs[rows], beams._replace(tokens=beams.tokens[rows], scores=beams.scores[rows])
 
     def _must(
         self, beams: Beams, at_limit: Tensor, prefix_tokens: Tensor | None
@@ -165,22 +148,27 @@ class BeamSearch(Search):
             return torch.where(at_limit, self.eos, self.pad).repeat_interleave(beams.width), None
         return None, None
 
-    def _candidates(self, log_probs: Tensor, beams: Beams) -> Candidates:
-        live, width, size = beams.sentences.size(0), beams.width, log_probs.size(1)
-        sums = log_probs.add_(beams.scores[:, -1:]).view(live, width * size)
-        scores, places = top_candidates(sums, min(2 * self.beam, width * size - 1))
-        if scores.isnan().any():
+    def _candidates(self, candidates: Candidates, beams: Beams) -> tuple[Candidates, Tensor]:
+        """The same, checked, and where they end a hypothesis [L, C]."""
+        if candidates.scores.isnan().any():
             raise NumericsError("search: the model's scores are not numbers; its weights or its input are damaged")
-        rows = places // size + torch.arange(0, live * width, width, device=places.device).unsqueeze(1)
-        impossible = scores.isneginf()
-        tokens = (places % size).masked_fill(impossible, self.eos)  # any token: nothing comes of them
-        return Candidates(scores, rows, tokens, tokens.eq(self.eos) & ~impossible)
+        impossible = candidates.scores.isneginf()
+        tokens = candidates.tokens.masked_fill(impossible, self.eos)  # any token: nothing comes of them
+        ends = tokens.eq(self.eos) & ~impossible
+        if beams.idle is not None:
+            ends[:, : self.beam] &= ~beams.idle
+        return candidates._replace(tokens=tokens), ends
 
     def _finish(
-        self, candidates: Candidates, beams: Beams, src_lengths: Tensor, finished: list[list[Hypothesis]]
+        self,
+        candidates: Candidates,
+        ends: Tensor,
+        beams: Beams,
+        src_lengths: Tensor,
+        finished: list[list[Hypothesis]],
     ) -> None:
         """Those of the first `beam` candidates that end become hypotheses, until a sentence has `beam` of them."""
-        ends = candidates.ends[:, : self.beam]
+        ends = ends[:, : self.beam]
         rows = candidates.rows[:, : self.beam][ends]
         if not rows.numel():
             return
@@ -196,20 +184,30 @@ class BeamSearch(Search):
             if len(finished[sentence]) < self.beam:
                 finished[sentence].append(Hypothesis(tokens[i], score, positional[i]))
 
-    def _advance(self, candidates: Candidates, beams: Beams, done: Tensor, ensemble: Ensemble) -> Beams:
-        """The first `beam` candidates that do not end, of the sentences that are not done."""
+    def _advance(
+        self, candidates: Candidates, ends: Tensor, beams: Beams, done: Tensor, ensemble: Ensemble, rule: Rule
+    ) -> Beams:
+        """The first `beam` candidates that do not end, of the sentences that are not done.
+
+        A rule that gives less than 2 * beam candidates may leave fewer than that: the rest of the beam is idle.
+        """
+        if beams.idle is not None:
+            ends[:, : self.beam] |= beams.idle
+        sentences, live = beams.sentences, torch.arange(beams.sentences.size(0), device=done.device)
         if done.any():
             live = (~done).nonzero().squeeze(1)
             ensemble.keep_sentences(live)
             candidates = Candidates(*(each[live] for each in candidates))
-            beams = beams._replace(sentences=beams.sentences[live])
-        chosen = first_not(candidates.ends, self.beam)
-        scores, rows, tokens = (each.gather(1, chosen).view(-1) for each in candidates[:3])
+            sentences, ends = sentences[live], ends[live]
+        chosen = first_not(ends, self.beam)
+        rule.keep(live, chosen)
+        scores, rows, tokens = (each.gather(1, chosen).view(-1) for each in candidates)
         ensemble.reorder(rows)
         return Beams(
-            beams.sentences,
+            sentences,
             torch.cat([beams.tokens[rows], tokens.unsqueeze(1)], dim=1),
             torch.cat([beams.scores[rows], scores.unsqueeze(1)], dim=1),
+            ends.gather(1, chosen) if ends.size(1) < 2 * self.beam else None,
         )
 
 

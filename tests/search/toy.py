@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from app.data.vocabulary import Vocabulary
 from app.interfaces import EncoderOut, Model
-from app.search import Hypothesis
+from app.plugins import configure
+from app.search import Hypothesis, Search
 from app.search.beam import BeamConfig, BeamSearch
 
 VOCABULARY = Vocabulary(["a", "b", "c"], [1, 1, 1])
-BEAM = Path(__file__).parents[2] / "conf" / "search" / "beam.yaml"
+CONF = Path(__file__).parents[2] / "conf" / "search"
 PAD, EOS = VOCABULARY.pad, VOCABULARY.eos
 
 
@@ -67,20 +69,40 @@ class TableModel(Model):
         return features
 
 
+def values(option: str) -> dict[str, Any]:
+    """The values of `conf/search/OPTION.yaml`, those that it takes from others included."""
+    own = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"))
+    assert isinstance(own, dict)
+    parents = [parent for parent in own.pop("defaults", []) if parent != "_self_"]
+    return {key: value for each in [*map(values, parents), own] for key, value in each.items()}
+
+
+def strategy(option: str, vocabulary: Vocabulary = VOCABULARY, **changes) -> Search:
+    """The search of `conf/search/OPTION.yaml`, with changes."""
+    made = configure({**values(option), **changes}, Search, "search")(vocabulary)
+    assert isinstance(made, Search)
+    return made
+
+
 def config(**changes) -> BeamConfig:
     """The values of `conf/search/beam.yaml`, with changes."""
-    values = OmegaConf.to_container(OmegaConf.load(BEAM))
-    assert isinstance(values, dict)
-    del values["_target_"]
-    return BeamConfig(**{**values, **changes})
+    given = values("beam")
+    del given["_target_"]
+    return BeamConfig(**{**given, **changes})
 
 
-def search(model: Model | list[Model], sources: list[list[int]], prefix=None, **changes) -> list[list[Hypothesis]]:
-    """The hypotheses for sources given as lists of ids, without eos, padded at the end."""
+def batch(sources: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Sources given as lists of ids, without eos, as a batch padded at the end; and their lengths with eos."""
     lengths = torch.tensor([len(source) + 1 for source in sources])
     tokens = torch.full((len(sources), int(lengths.max())), PAD)
     for row, source in enumerate(sources):
         tokens[row, : len(source) + 1] = torch.tensor([*source, EOS])
+    return tokens, lengths
+
+
+def search(model: Model | list[Model], sources: list[list[int]], prefix=None, **changes) -> list[list[Hypothesis]]:
+    """The hypotheses for sources given as lists of ids, without eos, padded at the end."""
+    tokens, lengths = batch(sources)
     models = model if isinstance(model, list) else [model]
     changes.setdefault("nbest", changes.get("beam", 5))
     return BeamSearch(config(**changes), VOCABULARY).generate(models, tokens, lengths, prefix)
