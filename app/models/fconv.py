@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from app.interfaces import Cache, EncoderOut, Model, Task
+from app.modules.convolution_windows import ConvCache, centred
 from app.modules.gated_convolutions import (
     SQRT_HALF,
-    ConvCache,
     ConvDecoder,
     GatedConvolutions,
-    centred,
     check_layers,
     conv_embedding,
 )

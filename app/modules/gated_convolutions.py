@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.modules.adaptive_softmax import AdaptiveSoftmax
+from app.modules.convolution_windows import ConvCache, past
 from app.modules.dropout import Dropout
 from app.modules.weight_norm import WeightNormConvolution, WeightNormLinear
 
@@ -26,27 +26,6 @@ def check_layers(name: str, layers: Layers) -> Iterator[str]:
             yield f"{name}: layer {i} is {layer}: must be [channels, width] or [channels, width, residual]"
         elif len(layer) == 3 and not 0 <= layer[2] <= i + 1:
             yield f"{name}: layer {i} is {layer}: its residual must come from 1 to {i + 1} layers back, or be 0 (none)"
-
-
-class ConvCache:
-    """The inputs that each convolution still sees, [N, width - 1, C] each."""
-
-    def __init__(self) -> None:
-        self.windows: dict[int, Tensor] = {}
-        self.step = 0
-
-    def slide(self, layer: int, x: Tensor, width: int) -> Tensor:
-        """[N, 1, C] -> the last `width` inputs of the layer, x at the end; before the first there are zeros."""
-        past = self.windows.get(layer)
-        window = torch.cat([x.new_zeros(x.size(0), width - 1, x.size(2)) if past is None else past, x], dim=1)
-        self.windows[layer] = window[:, 1:]
-        return window
-
-    def reorder(self, rows: Tensor) -> None:
-        self.windows = {layer: window.index_select(0, rows) for layer, window in self.windows.items()}
-
-    def keep_sentences(self, sentences: Tensor) -> None:
-        """Nothing of the encoder is kept."""
 
 
 class GatedConvolutions(nn.Module):
@@ -121,7 +100,7 @@ class ConvDecoder(GatedConvolutions):
 
     def features(self, x: Tensor, attend: Callable[[int, Tensor], Tensor], cache: ConvCache | None) -> Tensor:
         """Embeddings [B, T, E] -> what `project` takes; with a cache T = 1."""
-        x = self.convolve(x, _past if cache is None else cache.slide, attend)
+        x = self.convolve(x, _read_past if cache is None else cache.slide, attend)
         if cache is not None:
             cache.step += 1
         return x if self.fc2 is None else self.dropout(self.fc2(x))
@@ -132,13 +111,8 @@ class ConvDecoder(GatedConvolutions):
         return scores
 
 
-def centred(x: Tensor, width: int) -> Tensor:
-    """[B, T, C] with width - 1 zeros around it; the odd one at the end."""
-    return F.pad(x, (0, 0, (width - 1) // 2, width // 2))
-
-
-def _past(layer: int, x: Tensor, width: int) -> Tensor:
-    return F.pad(x, (0, 0, width - 1, 0))
+def _read_past(layer: int, x: Tensor, width: int) -> Tensor:
+    return past(x, width)
 
 
 def conv_embedding(size: int, dim: int, padding_idx: int) -> nn.Embedding:
