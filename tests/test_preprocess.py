@@ -24,7 +24,7 @@ def test_prepares_every_split_and_says_so(tmp_path: Path) -> None:
     assert cells[1][:5] == ["valid", "1", "3", "2", "0"]
     assert f"cache: {tmp_path / 'cache'}" in first.stdout
     prepared = [path.name.partition("-")[0] for path in (tmp_path / "cache").glob("[a-z]*-*")]
-    assert sorted(prepared) == ["pairs", "pairs", "text"]
+    assert sorted(prepared) == ["rows", "rows", "text"]
 
 
 def test_faults_end_with_their_exit_codes(tmp_path: Path) -> None:

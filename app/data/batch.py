@@ -1,4 +1,4 @@
-"""A batch of sentence pairs, as the model takes it."""
+"""A batch, as the model takes it."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """Rows are sentence pairs; padding stands at the end of a row."""
+    """Rows are sentence pairs, or blocks of one text; padding stands at the end of a row."""
 
     ids: Tensor  # [B] numbers of the samples in their dataset
-    src_tokens: Tensor  # [B, S], each row ends with eos
+    src_tokens: Tensor  # [B, S], each row ends with eos; in a language model, prev_output_tokens
     src_lengths: Tensor  # [B], eos counted
-    prev_output_tokens: Tensor  # [B, T], the target moved right, eos in front
-    target: Tensor  # [B, T], each row ends with eos
+    prev_output_tokens: Tensor  # [B, T], the target moved right, eos in front; what a decoder sees
+    target: Tensor  # [B, T], what is to be predicted at each position
     num_tokens: int  # target tokens without padding
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Parallel text: `SPLIT.LANG` or `SPLIT.LANG.gz`, a sentence a line, the lines of two files belonging together.
+"""Text: `SPLIT.LANG` or `SPLIT.LANG.gz`, a sentence a line; in parallel text the lines of two files belong together.
 
 Lines end at `\\n` and nowhere else (`str.splitlines` would also cut at U+2028 and shift a parallel corpus). A carriage
 return before it and a byte order mark at the file's start are not text. Files are streamed, never held.
@@ -47,8 +47,8 @@ def find_pair(directory: Path, split: str, source_lang: str, target_lang: str) -
     return PairFiles(source, target)
 
 
-def find_splits(directory: Path) -> dict[str, set[str]]:
-    """{split: languages} of every split that is there in two languages or more."""
+def find_texts(directory: Path) -> dict[str, set[str]]:
+    """{split: languages} of all that is named SPLIT.LANG or SPLIT.LANG.gz."""
     if not directory.is_dir():
         raise DataError(f"{directory}: no such directory; give the one that holds SPLIT.LANG files")
     splits: dict[str, set[str]] = {}
@@ -56,7 +56,12 @@ def find_splits(directory: Path) -> dict[str, set[str]]:
         split, _, lang = path.name.removesuffix(".gz").rpartition(".")
         if split and lang and path.is_file():
             splits.setdefault(split, set()).add(lang)
-    return {split: langs for split, langs in sorted(splits.items()) if len(langs) > 1}
+    return dict(sorted(splits.items()))
+
+
+def find_splits(directory: Path) -> dict[str, set[str]]:
+    """{split: languages} of every split that is there in two languages or more."""
+    return {split: langs for split, langs in find_texts(directory).items() if len(langs) > 1}
 
 
 class TextFile:
@@ -112,13 +117,16 @@ class TextFile:
         return replacement if self.on_bad_line == "replace" else None
 
 
-def read_pairs(source: TextFile, target: TextFile) -> Iterator[tuple[str, str] | None]:
-    """Lines that belong together; None for a pair with a bad line. Files of different length are a `DataError`."""
-    for source_line, target_line in zip_longest(source, target):
-        if source.lines == target.lines:
-            yield None if source_line is None or target_line is None else (source_line, target_line)
-    if source.lines != target.lines:
-        raise DataError(
-            f"{source.path} has {source.lines} lines and {target.path} has {target.lines}; they must be translations "
-            "of each other, line by line"
-        )
+def read_together(*files: TextFile) -> Iterator[tuple[str, ...] | None]:
+    """Lines that belong together; None where one of them is bad. Files of different length are a `DataError`."""
+    first, *others = files
+    for lines in zip_longest(*files):
+        if all(file.lines == first.lines for file in others):
+            whole = tuple(line for line in lines if line is not None)
+            yield whole if len(whole) == len(files) else None
+    for other in others:
+        if other.lines != first.lines:
+            raise DataError(
+                f"{first.path} has {first.lines} lines and {other.path} has {other.lines}; they must be translations "
+                "of each other, line by line"
+            )

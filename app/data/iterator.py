@@ -1,4 +1,4 @@
-"""An epoch of sentence pairs as batches of tensors, made ahead of their use by a thread."""
+"""An epoch of samples as batches of tensors, made ahead of their use by a thread."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -8,13 +8,11 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
 
 from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.batching import Indices, make_batches, padding_share, repeat_by_weight, share, skip_samples
-from app.data.dataset import PairDataset
-from app.data.vocabulary import Vocabulary
+from app.data.dataset import Samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,14 +25,14 @@ class Step(NamedTuple):
     num_samples: int  # over all shards
 
 
-class PairIterator:
+class EpochIterator:
     """One epoch's batches (`interfaces.BatchIterator`). With `epoch=None` every sample once, in order of length.
 
     The list of batches is the same for every number of shards, but for its end, where batches are cut so that all
     shards take equally many steps. Shard i of n takes batches i, i + n, ...
     """
 
-    def __init__(self, dataset: PairDataset, cfg: BatchingConfig, epoch: int | None, shard: tuple[int, int] = (0, 1)):
+    def __init__(self, dataset: Samples, cfg: BatchingConfig, epoch: int | None, shard: tuple[int, int] = (0, 1)):
         self._dataset, self._cfg, self._shard = dataset, cfg, shard
         self._trains = epoch is not None
         self.epoch = epoch or 0
@@ -76,12 +74,9 @@ class PairIterator:
     def __iter__(self) -> Iterator[Batch]:
         steps = self._steps()
         samples = (step.samples for step in steps)
-        for step, batch in zip(steps, prefetched(self._collate, samples, self._cfg.prefetch)):
+        for step, batch in zip(steps, prefetched(self._dataset.collate, samples, self._cfg.prefetch)):
             self.num_samples += step.num_samples
             yield batch
-
-    def _collate(self, samples: Indices) -> Batch:
-        return collate(self._dataset, samples)
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "num_samples": self.num_samples}
@@ -90,25 +85,6 @@ class PairIterator:
         self.epoch, self.num_samples = state["epoch"], state["num_samples"]
         for made_for_another_epoch in ("_batches", "padding"):
             self.__dict__.pop(made_for_another_epoch, None)
-
-
-def collate(dataset: PairDataset, samples: Indices) -> Batch:
-    """[B] sample numbers -> padded tensors."""
-    rows = dataset.rows[samples]
-    src_tokens, src_lengths = dataset.source.padded(rows, Vocabulary.pad)
-    target, target_lengths = dataset.target.padded(rows, Vocabulary.pad)
-    prev_output_tokens = np.full_like(target, Vocabulary.pad)
-    inside = np.arange(1, target.shape[1]) < target_lengths[:, None]
-    prev_output_tokens[:, 1:][inside] = target[:, :-1][inside]
-    prev_output_tokens[:, 0] = Vocabulary.eos
-    return Batch(
-        ids=torch.from_numpy(samples),
-        src_tokens=torch.from_numpy(src_tokens),
-        src_lengths=torch.from_numpy(src_lengths),
-        prev_output_tokens=torch.from_numpy(prev_output_tokens),
-        target=torch.from_numpy(target),
-        num_tokens=int(target_lengths.sum()),
-    )
 
 
 def prefetched(function: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[Result]:

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from app.config import BatchingConfig
-from app.data.corpus import TextFile, find_splits, read_pairs
+from app.data.corpus import TextFile, find_splits, read_together
 from app.data.dataset import PairDataset
-from app.data.iterator import PairIterator
+from app.data.iterator import EpochIterator
 from app.errors import DataError
 from app.interfaces import BatchIterator, Dataset, Generator, Model, Shard, Task
 from app.ranges import at_least, one_of, positive
 from app.search import Search
 from app.tasks.corpora import faults, find_pairs, language_pair, read_corpora
 from app.tasks.generator import TextGenerator
-from app.tasks.preparation import PreparedPairs, prepare_pairs
+from app.tasks.preparation import Prepared, prepare
 from app.tasks.text import LearningSettings, Text, learn
 from app.tokenizers import Tokenizer
 
@@ -127,7 +127,8 @@ class Translation(Task):
         found = find_pairs(self._corpora, split, self._languages())
         files, weights = [files for files, _ in found], [weight for _, weight in found]
         cfg = self.cfg
-        prepared = prepare_pairs(files, self.source, self.target, cfg.on_bad_line, cfg.num_workers, self._cache_dir)
+        texts = {"source": self.source, "target": self.target}
+        prepared = prepare(files, texts, cfg.on_bad_line, cfg.num_workers, self._cache_dir)
         dataset = self._kept(prepared, weights)
         reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items() if count)
         log.info("%s: %d pairs; left out: %s", split, len(dataset), reasons or "none")
@@ -135,8 +136,9 @@ class Translation(Task):
             raise DataError(f"{split}: no pair is left to use ({reasons or 'the files are empty'}); check task.data")
         return dataset
 
-    def _kept(self, prepared: PreparedPairs, weights: list[float]) -> PairDataset:
-        source, target = prepared.source.lengths, prepared.target.lengths
+    def _kept(self, prepared: Prepared, weights: list[float]) -> PairDataset:
+        stores = prepared.stores[0], prepared.stores[1]
+        source, target = stores[0].lengths, stores[1].lengths
         empty = (source == 1) | (target == 1)  # eos alone
         long_source = ~empty & (source > self.cfg.max_source_positions)
         long_target = ~empty & ~long_source & (target > self.cfg.max_target_positions)
@@ -147,13 +149,13 @@ class Translation(Task):
             f"over max_target_positions={self.cfg.max_target_positions}": int(long_target.sum()),
         }
         rows = np.flatnonzero(~(empty | long_source | long_target))
-        return PairDataset(prepared.source, prepared.target, rows, np.repeat(weights, prepared.pairs)[rows], left_out)
+        return PairDataset(*stores, rows, np.repeat(weights, prepared.rows)[rows], left_out)
 
     def get_batch_iterator(
         self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)
     ) -> BatchIterator:
         assert isinstance(dataset, PairDataset)
-        return PairIterator(dataset, self.batching, epoch, shard)
+        return EpochIterator(dataset, self.batching, epoch, shard)
 
     def build_generator(self, models: list[Model], search: Search) -> Generator:
         longest, max_tokens = self.cfg.max_source_positions, self.batching.max_tokens_valid
@@ -164,7 +166,7 @@ class Translation(Task):
         policy = "error" if self.cfg.on_bad_line == "error" else "replace"
         lines: tuple[list[str], list[str]] = ([], [])
         for files, _ in find_pairs(self._corpora, split, self._languages()):
-            for pair in read_pairs(*(TextFile(path, policy) for path in files)):
+            for pair in read_together(*(TextFile(path, policy) for path in files)):
                 for side, line in zip(lines, pair or ()):
                     side.append(line)
         return lines

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.data import corpus
-from app.data.corpus import TextFile, find_file, find_pair, find_splits, read_pairs
+from app.data.corpus import TextFile, find_file, find_pair, find_splits, read_together
 from app.errors import DataError
 
 
@@ -81,7 +81,7 @@ def pairs(directory: Path, source: bytes, target: bytes, on_bad_line: str = "err
     (directory / "train.en").write_bytes(source)
     (directory / "train.de").write_bytes(target)
     return list(
-        read_pairs(TextFile(directory / "train.en", on_bad_line), TextFile(directory / "train.de", on_bad_line))
+        read_together(TextFile(directory / "train.en", on_bad_line), TextFile(directory / "train.de", on_bad_line))
     )
 
 

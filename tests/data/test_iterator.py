@@ -12,7 +12,7 @@ import pytest
 from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.dataset import PairDataset
-from app.data.iterator import PairIterator, collate, prefetched
+from app.data.iterator import EpochIterator, prefetched
 from app.data.store import Store, write_store
 
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden")) / "data"
@@ -50,7 +50,7 @@ def test_collates_as_fairseq(tmp_path: Path, path: Path) -> None:
     ]
     assert right_padded
     for expected in right_padded:
-        batch = collate(dataset, np.array(expected["id"]))
+        batch = dataset.collate(np.array(expected["id"]))
         assert batch.src_tokens.tolist() == expected["net_input"]["src_tokens"]
         assert batch.src_lengths.tolist() == expected["net_input"]["src_lengths"]
         assert batch.prev_output_tokens.tolist() == expected["net_input"]["prev_output_tokens"]
@@ -59,20 +59,20 @@ def test_collates_as_fairseq(tmp_path: Path, path: Path) -> None:
 
 
 def test_validation_sees_every_sample_once_in_a_fixed_order(dataset: PairDataset) -> None:
-    first, again = (samples(list(PairIterator(dataset, CFG, None))) for _ in range(2))
+    first, again = (samples(list(EpochIterator(dataset, CFG, None))) for _ in range(2))
     assert first == again
     assert sorted(sum(first, [])) == list(range(101))
 
 
 def test_epochs_differ_and_repeat_themselves(dataset: PairDataset) -> None:
-    one, again, two = (samples(list(PairIterator(dataset, CFG, epoch))) for epoch in (1, 1, 2))
+    one, again, two = (samples(list(EpochIterator(dataset, CFG, epoch))) for epoch in (1, 1, 2))
     assert one == again != two
     assert sorted(sum(two, [])) == list(range(101))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_shards_take_the_same_number_of_steps_and_miss_nothing(dataset: PairDataset, count: int) -> None:
-    shards = [PairIterator(dataset, CFG, 1, (index, count)) for index in range(count)]
+    shards = [EpochIterator(dataset, CFG, 1, (index, count)) for index in range(count)]
     assert len({len(shard) for shard in shards}) == 1
     assert sorted(i for shard in shards for batch in samples(list(shard)) for i in batch) == list(range(101))
     assert [shard.num_samples for shard in shards] == [101] * count
@@ -80,12 +80,12 @@ def test_shards_take_the_same_number_of_steps_and_miss_nothing(dataset: PairData
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_resumed_epoch_goes_on_as_the_unbroken_one(dataset: PairDataset, count: int) -> None:
-    whole = samples(list(PairIterator(dataset, CFG, 3, (0, count))))
+    whole = samples(list(EpochIterator(dataset, CFG, 3, (0, count))))
     for broken_at in range(1, len(whole) + 1):
-        first = PairIterator(dataset, CFG, 3, (0, count))
+        first = EpochIterator(dataset, CFG, 3, (0, count))
         for _, _batch in zip(range(broken_at), first):
             state = first.state_dict()
-        second = PairIterator(dataset, CFG, 0, (0, count))
+        second = EpochIterator(dataset, CFG, 0, (0, count))
         second.load_state_dict(state)
         assert len(second) == len(whole) - broken_at
         assert samples(list(second)) == whole[broken_at:]
@@ -94,13 +94,13 @@ def test_resumed_epoch_goes_on_as_the_unbroken_one(dataset: PairDataset, count: 
 
 def test_number_of_workers_may_change_within_an_epoch(dataset: PairDataset) -> None:
     seen: list[int] = []
-    for shard in [PairIterator(dataset, CFG, 1, (index, 3)) for index in range(3)]:
+    for shard in [EpochIterator(dataset, CFG, 1, (index, 3)) for index in range(3)]:
         for _, batch in zip(range(4), shard):
             seen += batch.ids.tolist()
             state = shard.state_dict()
     for count in (2, 5):
         rest: list[int] = []
-        for shard in [PairIterator(dataset, CFG, 0, (index, count)) for index in range(count)]:
+        for shard in [EpochIterator(dataset, CFG, 0, (index, count)) for index in range(count)]:
             shard.load_state_dict(state)
             rest += sum(samples(list(shard)), [])
         assert sorted(seen + rest) == list(range(101))
@@ -108,13 +108,13 @@ def test_number_of_workers_may_change_within_an_epoch(dataset: PairDataset) -> N
 
 def test_weights_are_seen_in_training_only(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[5, 2]] * 10, [[6, 2]] * 10, weight=3.0)
-    assert sorted(sum(samples(list(PairIterator(dataset, CFG, 1))), [])) == sorted(list(range(10)) * 3)
-    assert sorted(sum(samples(list(PairIterator(dataset, CFG, None))), [])) == list(range(10))
+    assert sorted(sum(samples(list(EpochIterator(dataset, CFG, 1))), [])) == sorted(list(range(10)) * 3)
+    assert sorted(sum(samples(list(EpochIterator(dataset, CFG, None))), [])) == list(range(10))
 
 
 def test_padding_is_told(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[5, 2], [5, 5, 5, 2]], [[6, 2], [6, 2]])
-    assert PairIterator(dataset, CFG, None).padding == pytest.approx(2 / 12)
+    assert EpochIterator(dataset, CFG, None).padding == pytest.approx(2 / 12)
 
 
 def prefetch_threads() -> list[threading.Thread]:
@@ -122,7 +122,7 @@ def prefetch_threads() -> list[threading.Thread]:
 
 
 def test_prefetching_thread_ends_with_the_iteration(dataset: PairDataset) -> None:
-    iterator = iter(PairIterator(dataset, CFG, 1))
+    iterator = iter(EpochIterator(dataset, CFG, 1))
     next(iterator)
     assert prefetch_threads()
     iterator.close()  # type: ignore[attr-defined]
