@@ -16,7 +16,7 @@ from app.config import InteractiveConfig
 from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError
 from app.formats import Record
-from app.interfaces import Generator, Task
+from app.interfaces import Generator, Model, Task
 from app.search import Search
 from app.trainer import choose_device
 
@@ -31,14 +31,30 @@ def load_generator(
         torch.set_num_threads(cfg.num_threads)
     if faults := list(device_faults(cfg.device, "device")):
         raise ConfigError(faults)
-    names, device = cfg.checkpoints(), choose_device(cfg.device)
-    restored = [restore(Path(name), device, data, cfg.max_tokens) for name in names]
+    task, models = load_models([Path(name) for name in cfg.checkpoints()], cfg.device, data, cfg.max_tokens)
+    return task, task.build_generator(models, load_search(make_search, task.target_vocabulary, cfg.device))
+
+
+def load_models(paths: list[Path], device: str, data: str | None, max_tokens: int) -> tuple[Task, list[Model]]:
+    """The first checkpoint's task and the models of all, which must share its vocabularies."""
+    restored = [restore(path, choose_device(device), data, max_tokens) for path in paths]
     task = restored[0].task
-    for name, other in zip(names, restored):
+    for path, other in zip(paths, restored):
         same_source = other.task.source_vocabulary == task.source_vocabulary
         if not same_source or other.task.target_vocabulary != task.target_vocabulary:
-            raise CheckpointError(f"{name}: has other vocabularies than {names[0]}; an ensemble must share them")
-    return task, task.build_generator([each.model for each in restored], make_search(task.target_vocabulary))
+            raise CheckpointError(f"{path}: has other vocabularies than {paths[0]}; an ensemble must share them")
+    return task, [each.model for each in restored]
+
+
+def load_search(make_search: Callable[[Vocabulary], Search], vocabulary: Vocabulary, device: str) -> Search:
+    """The search, with the language model that it asks for."""
+    search = make_search(vocabulary)
+    if search.lm_path is not None:
+        lm = restore(Path(search.lm_path), choose_device(device))
+        if lm.task.target_vocabulary != vocabulary:
+            raise CheckpointError(f"{search.lm_path}: has another vocabulary than the models")
+        search.lm = lm.model
+    return search
 
 
 def translate(

@@ -56,12 +56,13 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
 def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
     """Scores of real translations of the validation split; None where the task has no references."""
     from app.evaluation import translate_and_score
+    from app.inference import load_search
 
     texts = task.references(cfg.trainer.valid_split)
     if texts is None:
         return None
     source, references = texts
-    search = plugins["search"](task.target_vocabulary)
+    search = load_search(plugins["search"], task.target_vocabulary, cfg.trainer.device)
     scorers = {name: make() for name, make in plugins["scorer"].items()}
 
     def evaluate(model: Any) -> dict[str, float]:

@@ -24,6 +24,8 @@ class Search(ABC):
     """A way to find good outputs."""
 
     phrases: list[str] | None = None  # what every output must have; None: `generate` takes no `constraints`
+    lm_path: str | None = None  # the run of a language model to use: who makes the search loads it into `lm`
+    lm: Model | None = None
 
     @abstractmethod
     def __init__(self, cfg: Any, vocabulary: Vocabulary): ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -37,11 +38,15 @@ class BeamConfig:
     tokens_to_suppress: list[str]  # pieces that no output may have
     bos_token: str | None  # piece that the decoder starts from; null: eos
     eos_token: str | None  # piece that ends an output; null: </s>
+    lm_path: str | None  # run or checkpoint of a language model with the same target vocabulary; null: none
+    lm_weight: float  # what its log-probabilities are multiplied with before they are added to the models'
     print_alignment: bool  # also give the attention to the source, for alignments
 
     def check(self) -> Iterator[str]:
         yield from positive(self, "beam", "nbest", "temperature")
         yield from at_least(self, 0, "min_len", "max_len_a", "max_len_b", "max_len", "no_repeat_ngram_size")
+        if self.lm_path is not None and not Path(self.lm_path).is_dir():
+            yield f"lm_path={self.lm_path}: no such directory; give a run directory, such as outputs/RUN"
         if self.nbest > self.beam:
             yield f"nbest={self.nbest}: must not be more than beam={self.beam}"
         if self.max_len and self.min_len >= self.max_len:
@@ -58,6 +63,7 @@ class BeamSearch(Search):
 
     def __init__(self, cfg: BeamConfig, vocabulary: Vocabulary):
         self.cfg = cfg
+        self.lm_path = cfg.lm_path
         self.pad, self.unk = vocabulary.pad, vocabulary.unk
         self.eos = vocabulary.eos if cfg.eos_token is None else _index(vocabulary, "eos_token", cfg.eos_token)
         self.bos = self.eos if cfg.bos_token is None else _index(vocabulary, "bos_token", cfg.bos_token)
@@ -78,7 +84,7 @@ class BeamSearch(Search):
     def search(
         self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, prefix_tokens: Tensor | None, rule: Rule
     ) -> list[list[Hypothesis]]:
-        ensemble = Ensemble(models, src_tokens, src_lengths, self.cfg.temperature)
+        ensemble = Ensemble(models, src_tokens, src_lengths, self.cfg.temperature, self.lm, self.cfg.lm_weight)
         sources = ensemble.encoder_outs
         limits = self._limits(src_tokens, src_lengths, ensemble.max_len)
         beams = self._start(src_tokens)

@@ -9,14 +9,28 @@ from app.interfaces import Model
 
 
 class Ensemble:
-    """The mean of the models' distributions, step by step, over the rows that a search keeps alive."""
+    """The mean of the models' distributions, step by step, over the rows that a search keeps alive.
 
-    def __init__(self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, temperature: float):
+    A language model `lm`, if there is one, adds its log-probabilities, times `lm_weight`, to those of the models
+    (shallow fusion: Gulcehre et al., 2015, sec. 4.1). The sums are scores, no longer a distribution.
+    """
+
+    def __init__(
+        self,
+        models: list[Model],
+        src_tokens: Tensor,
+        src_lengths: Tensor,
+        temperature: float,
+        lm: Model | None = None,
+        lm_weight: float = 0.0,
+    ):
         self.models = models
         self.temperature = temperature
         self.encoder_outs = [model.encode(src_tokens, src_lengths) for model in models]
-        self.caches = [model.new_cache() for model in models]
-        self.max_len = min(model.max_positions[1] for model in models)  # positions of the target, eos counted
+        self.lm, self.lm_weight = lm, lm_weight
+        everyone = models if lm is None else [*models, lm]
+        self.caches = [model.new_cache() for model in everyone]
+        self.max_len = min(model.max_positions[1] for model in everyone)  # positions of the target, eos counted
 
     def log_probs(self, tokens: Tensor) -> Tensor:
         """The newest token of each row, [N] -> log-probabilities of the one after it, [N, V], in fp32."""
@@ -26,9 +40,11 @@ class Ensemble:
             if self.temperature != 1.0:
                 logits = logits / self.temperature
             each.append(logits.log_softmax(dim=-1, dtype=torch.float32))
-        if len(each) == 1:
-            return each[0]
-        return torch.stack(each).logsumexp(dim=0) - math.log(len(each))
+        mean = each[0] if len(each) == 1 else torch.stack(each).logsumexp(dim=0) - math.log(len(each))
+        if self.lm is None:
+            return mean
+        logits = self.lm.project(self.lm.decode(tokens.unsqueeze(1), None, self.caches[-1])[:, -1])
+        return mean + self.lm_weight * logits.log_softmax(dim=-1, dtype=torch.float32)
 
     def reorder(self, rows: Tensor) -> None:
         """Make row `rows[i]` the new row i of every cache."""

@@ -32,13 +32,14 @@ class MinimumBayesRisk(Search):
     """
 
     def __init__(self, cfg: MbrConfig, vocabulary: Vocabulary):
-        self.nbest, self.vocabulary = cfg.nbest, vocabulary
+        self.nbest, self.vocabulary, self.lm_path = cfg.nbest, vocabulary, cfg.lm_path
         self.sampling = Sampling(replace(cfg, nbest=cfg.beam), vocabulary)
         self.metric = CHRF() if cfg.utility == "chrf" else BLEU(effective_order=True, tokenize="none")
 
     def generate(
         self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, prefix_tokens: Tensor | None = None
     ) -> list[list[Hypothesis]]:
+        self.sampling.lm = self.lm
         return [self._by_utility(row) for row in self.sampling.generate(models, src_tokens, src_lengths, prefix_tokens)]
 
     def _by_utility(self, samples: list[Hypothesis]) -> list[Hypothesis]:

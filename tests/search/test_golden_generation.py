@@ -16,13 +16,15 @@ from torch import Tensor
 
 from app.data.vocabulary import Vocabulary
 from app.models.transformer import Transformer, TransformerConfig
+from app.models.transformer_lm import TransformerLM
 from app.search.diverse_beam import Groups
 from app.search.forced import score_reference
 from app.search.sampling import likely
-from tests.golden.cases import GOLDEN_DIR
+from tests.golden.cases import GOLDEN_DIR, Case
+from tests.golden.test_transformer_lm import UNREAD
+from tests.golden.test_transformer_lm import config as lm_config
 from tests.search.toy import strategy
 
-WAITS = {"lm_": "decoder-only models"}  # beginning of a case's name: what it needs that is not here yet
 OTHERWISE = {"_fairseq_cpu_as_is": "records a fault of fairseq: on a CPU its n-gram rule does nothing"}
 NAMES = {  # SequenceGenerator's argument: ours
     "beam_size": "beam",
@@ -30,6 +32,7 @@ NAMES = {  # SequenceGenerator's argument: ours
     "unk_penalty": "unkpen",
     "normalize_scores": "unnormalized",
     "eos": "eos_token",
+    "lm_weight": "lm_weight",
 }
 STRATEGIES = {  # fairseq's class: our option, and our names of its arguments
     "DiverseBeamSearch": (
@@ -55,7 +58,7 @@ KEYS = {"models", "options", "search", "call", "hypotheses", "note", "attention_
 
 
 def skipped(name: str) -> bool:
-    return name.startswith(tuple(WAITS)) or name.endswith(tuple(OTHERWISE))
+    return name.endswith(tuple(OTHERWISE))
 
 
 def golden_cases(kind: str = ""):
@@ -89,6 +92,7 @@ def inputs(hypotheses: Path):
         models[name] = transformer(described[name]["model_config"], task)
         weights = {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
         models[name].load_state_dict({k: v for k, v in weights.items() if not k.endswith("version")})
+    models["lm"] = language_model(Case(hypotheses.with_name(spec["models_file"]).with_suffix(".json")), task)
     return spec["cases"], target, models, {k.removeprefix("in/"): v for k, v in tensors.items() if k.startswith("in/")}
 
 
@@ -97,11 +101,24 @@ def transformer(model_config: dict, task) -> Transformer:
     return Transformer(TransformerConfig(**{f.name: values[f.name] for f in fields(TransformerConfig)}), task).eval()
 
 
+def language_model(case: Case, task) -> TransformerLM:
+    model_config = lm_config(SimpleNamespace(spec=case.spec["lm"], under=lambda _: case.under("lm")))
+    model = TransformerLM(model_config, task)
+    model.load_state_dict({k: v for k, v in case.under("lm").items() if not k.endswith(UNREAD)})
+    return model.eval()
+
+
 def options(case: dict, target: Vocabulary) -> dict:
     """The case's options in our names; one that is not known here is an error."""
     given = {NAMES.get(name, name): value for name, value in case["options"].items()}
     call = case.get("call", {})
-    unknown = set(given) - SAME - set(NAMES.values()) | set(call) - {"prefix_tokens", "bos_token", "constraints"}
+    given.pop("lm_model", None)
+    unknown = set(given) - SAME - set(NAMES.values()) | set(call) - {
+        "prefix_tokens",
+        "bos_token",
+        "constraints",
+        "src_tokens",
+    }
     assert not unknown, f"options that no field of ours answers to: {unknown}"
     if "unnormalized" in given:
         given["unnormalized"] = not given["unnormalized"]
@@ -159,8 +176,12 @@ def test_hypotheses_are_those_of_fairseq(file, name, first_likeness_by_id):
     call = case.get("call", {})
     prefix = torch.tensor(call["prefix_tokens"]) if "prefix_tokens" in call else None
     more = {"constraints": [unpacked(row) for row in call["constraints"]]} if "constraints" in call else {}
-    ensemble = [models[model] for model in case["models"]]
-    found = search.generate(ensemble, given["src_tokens"], given["src_lengths"], prefix, **more)
+    search.lm = models.get(case["options"].get("lm_model"))
+    sources = given["src_tokens"], given["src_lengths"]
+    if "src_tokens" in call:
+        tokens = torch.tensor(call["src_tokens"])
+        sources = tokens, tokens.ne(target.pad).sum(dim=1)
+    found = search.generate([models[model] for model in case["models"]], *sources, prefix, **more)
     assert [[h.tokens.tolist() for h in row] for row in found] == [
         [h["tokens"] for h in row] for row in case["hypotheses"]
     ]
