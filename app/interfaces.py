@@ -45,7 +45,7 @@ class Cache(Protocol):
 
 
 class Model(nn.Module, ABC):
-    """Scores of the next token. Encoder-decoders define `encode`; decoder-only models take no `encoder_out`."""
+    """Scores of the next token. See `LanguageModel` for one without an encoder."""
 
     max_positions: tuple[int, int]  # the longest source and target that can be represented, eos included
 
@@ -86,6 +86,19 @@ class Model(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """Features [B, T, D] for a training batch (teacher forcing)."""
         return self.decode(batch.prev_output_tokens, self.encode(batch.src_tokens, batch.src_lengths))
+
+
+class LanguageModel(Model):
+    """A model of the target alone: what it is given of a source, it leaves aside."""
+
+    def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
+        """There is nothing to encode: no positions, [B, 0, 1]."""
+        none = src_lengths.new_empty(len(src_tokens), 0)
+        return EncoderOut(none.unsqueeze(-1).float(), none.bool())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features [B, T, D] for a training batch (teacher forcing)."""
+        return self.decode(batch.prev_output_tokens)
 
 
 class Loss(NamedTuple):

@@ -22,7 +22,7 @@ from app.ranges import positive, probability
 
 @dataclass
 class FConvConfig:
-    """A layer is [channels, width] or [channels, width, residual]: layers back that it comes from, 0 for none, else 1.
+    """A layer is [channels, width] or [channels, width, layers back that its residual comes from (1; 0: none)].
 
     fairseq's `max_source_positions` and `max_target_positions` are the rows of its tables, pad + 1 of which no token
     gets: 1024 there are 1022 here.

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from app.interfaces import Cache, EncoderOut, Model, Task
 from app.modules.dropout import Dropout
-from app.modules.lstm_decoder import LSTMDecoder, LSTMDecoderConfig, init_uniformly
+from app.modules.lstm_decoder import LSTMCache, LSTMDecoder, LSTMDecoderConfig, init_uniformly
 from app.ranges import positive, probability
 
 
@@ -91,19 +91,6 @@ class Attention(nn.Module):
         return torch.tanh(self.output_proj(torch.cat([context, x], dim=-1))), weights.view(x.size(0), -1)
 
 
-class LSTMCache:
-    """The decoder's state after the newest token: layers' hidden states and cells, then the output. [N, 2L + 1, H]"""
-
-    state: Tensor | None = None
-
-    def reorder(self, rows: Tensor) -> None:
-        if self.state is not None:
-            self.state = self.state.index_select(0, rows)
-
-    def keep_sentences(self, sentences: Tensor) -> None:
-        """Nothing of the encoder is kept."""
-
-
 class Decoder(LSTMDecoder):
     """LSTM cells that start from the encoder's last states; the last output is fed into the first cell."""
 
@@ -126,7 +113,10 @@ class Decoder(LSTMDecoder):
     def forward(
         self, tokens: Tensor, encoder_out: EncoderOut, state: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """tokens [N, T], state [N, 2L + 1, H] -> features [N, T, D], attention [N, T, S], the state after them."""
+        """tokens [N, T] -> features [N, T, D], attention [N, T, S], the state after them.
+
+        `state` [N, 2L + 1, H]: hidden states of the L layers, then their cells, then the output that is fed in.
+        """
         layers = len(self.layers)
         embedded = self.dropout_in(self.embed_tokens(tokens))
         *both, feed = (self.start(encoder_out, tokens.size(0)) if state is None else state).unbind(1)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from app.data.batch import Batch
-from app.interfaces import Cache, EncoderOut, Model, Task
+from app.interfaces import Cache, EncoderOut, LanguageModel, Task
 from app.modules.activations import ACTIVATIONS
 from app.modules.adaptive_input import AdaptiveInput
 from app.modules.embedding import EmbeddingConfig, token_embedding
@@ -135,7 +134,7 @@ class TransformerLMConfig:
         )
 
 
-class TransformerLM(Model):
+class TransformerLM(LanguageModel):
     """A stack of causal layers. All named sizes of it are YAML files that start from `transformer_lm.yaml`."""
 
     def __init__(self, cfg: TransformerLMConfig, task: Task):
@@ -144,20 +143,11 @@ class TransformerLM(Model):
         vocabulary = task.target_vocabulary
         self.decoder = Decoder(cfg.decoder(), _embed_tokens(cfg, len(vocabulary), vocabulary.pad), len(vocabulary))
 
-    def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
-        """There is nothing to encode: no positions, [B, 0, 1]."""
-        return EncoderOut(
-            src_tokens.new_empty(len(src_tokens), 0, 1).float(), src_tokens.new_ones(len(src_tokens), 0).bool()
-        )
-
     def decode(
         self, prev_output_tokens: Tensor, encoder_out: EncoderOut | None = None, cache: Cache | None = None
     ) -> Tensor:
         features: Tensor = self.decoder(prev_output_tokens, None, cache)
         return features
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.decode(batch.prev_output_tokens)
 
     def new_cache(self) -> TransformerCache:
         return self.decoder.new_cache()

@@ -42,6 +42,19 @@ class LSTMDecoderConfig:
             yield "share_decoder_input_output_embed=true: an adaptive softmax has no matrix to share; drop one of them"
 
 
+class LSTMCache:
+    """The decoder's vectors after the newest token, side by side: [N, vectors, H]. Nothing of the encoder."""
+
+    state: Tensor | None = None
+
+    def reorder(self, rows: Tensor) -> None:
+        if self.state is not None:
+            self.state = self.state.index_select(0, rows)
+
+    def keep_sentences(self, sentences: Tensor) -> None:
+        pass
+
+
 class LSTMDecoder(nn.Module):
     """Embeddings, a cell a layer, and the output layers; subclasses run them.
 
