@@ -18,8 +18,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train on the embedded corpus, translate its test set, print BLEU and chrF
 	$(BIN)/python -m app.data.demo_corpus outputs/demo-corpus
 	$(BIN)/python -m app.train experiment=demo task.data=outputs/demo-corpus run_dir=outputs/demo
-	$(BIN)/python -m app.generate checkpoint=outputs/demo split=test
-	@echo "learning curves: outputs/demo/curves.svg"
+	$(BIN)/python -m app.generate checkpoint=outputs/demo split=test output_file=outputs/demo/test.de
+	@echo && paste -d '\n' outputs/demo-corpus/test.en outputs/demo/test.de | head -n 6
+	@echo && echo "learning curves: outputs/demo/curves.svg   all translations: outputs/demo/test.de"
 
 test: lint types  ## lint, types and all tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow' --cov=app --cov-report=term
