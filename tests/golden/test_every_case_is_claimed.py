@@ -9,7 +9,7 @@ from tests.golden.cases import cases, fits
 
 CLAIM = re.compile(r"claimed\(\s*\"(\w+)\",([^()]*)\)")
 WAITING = {
-    "models": "bart cmlm_* dynamicconv_* fconv_lm* fconv_self_att hubert levenshtein_* lightconv_* lstm_lm* "
+    "models": "bart cmlm_* fconv_self_att hubert levenshtein_* "
     "multilingual_* nonautoregressive_* roberta* s2t_* transformer_align wav2vec2",
     "criterions": "adaptive_loss* ctc* masked_lm sentence_* *_with_alignment *_with_rdrop*",
     "optimizers": "composite",
