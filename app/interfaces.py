@@ -162,6 +162,9 @@ class Generator(Protocol):
     def generate(self, lines: list[str]) -> list[list["Translation"]]:
         """The n best translations of every line, best first; one list a line, never fewer."""
 
+    def too_long(self, lines: list[str]) -> list[int]:
+        """The numbers, from 0, of the lines that `generate` refuses."""
+
 
 class Translation(NamedTuple):
     """One hypothesis as text, with its numbers."""

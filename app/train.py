@@ -61,12 +61,15 @@ def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
     texts = task.references(cfg.trainer.valid_split)
     if texts is None:
         return None
-    source, references = texts
     search = load_search(plugins["search"], task.target_vocabulary, cfg.trainer.device)
     scorers = {name: make() for name, make in plugins["scorer"].items()}
 
     def evaluate(model: Any) -> dict[str, float]:
         generator = task.build_generator([model], search)
+        left_out = set(generator.too_long(texts[0]))
+        if left_out:
+            logger.warning("%s: %d too long to be translated are left out of the scores", cfg.trainer.valid_split, len(left_out))
+        source, references = ([line for i, line in enumerate(lines) if i not in left_out] for lines in texts)
         _, scores = translate_and_score(generator, source, references, scorers)
         return {score.name: score.value for score in scores}
 

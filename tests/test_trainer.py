@@ -14,7 +14,7 @@ from app.errors import ConfigError, LockedError, NumericsError, Stopped
 from app.runtime.checkpoint import Checkpoint, Checkpoints
 from app.runtime.lock import locked
 from app.trainer import Trainer
-from tests.runs import train
+from tests.runs import train, write_corpus
 
 NO_EPOCHS = "trainer.validate_interval=0"
 
@@ -219,3 +219,14 @@ def test_validation_translates(tmp_path: Path) -> None:
     (line,) = metrics(run_dir, "valid")
     assert {"bleu", "chrf", "best_bleu", "loss", "nll_loss", "ppl"} <= line.keys()
     assert Checkpoints(restore(run_dir).cfg.checkpoint, run_dir).best()[0].metrics["bleu"] == line["bleu"]
+
+
+def test_a_validation_line_that_is_too_long_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    with (corpus / "valid.xx").open("a") as source, (corpus / "valid.yy").open("a") as target:
+        source.write("ba " * 100 + "\n")
+        target.write("BA\n")
+    by_bleu = ["trainer.decode_valid=true", "search.max_len_b=20"]
+    run_dir = train(tmp_path, "trainer.max_update=2", "trainer.validate_interval=2", *by_bleu)
+    assert "bleu" in metrics(run_dir, "valid")[0]
+    assert "valid: 1 too long to be translated" in caplog.text

@@ -1,19 +1,24 @@
 """Models, a search strategy and a task's text, put together: lines in, translations out, in the same order."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from app.data.batching import make_batches
 from app.errors import DataError
 from app.interfaces import Model, Translation
-from app.search import Hypothesis, Search
+from app.search import Constraints, Hypothesis, Search
 from app.tasks.text import Text
 
 NOTHING = Translation(text="", pieces=[], score=0.0, positional_scores=[], source_pieces=[])
 
 
 class TextGenerator:
-    """See `interfaces.Generator`. Lines of like length are searched together, `max_tokens` source tokens at a time."""
+    """See `interfaces.Generator`. Lines of like length are searched together, `max_tokens` source tokens at a time.
+
+    With `continues` a line is the beginning of the output, for language models, rather than its source.
+    """
 
     def __init__(
         self,
@@ -23,17 +28,20 @@ class TextGenerator:
         target: Text,
         max_source_positions: int,
         max_tokens: int,
+        continues: bool = False,
     ):
         self._models, self._search = models, search
         self._source, self._target = source, target
         self._longest = min([max_source_positions, *(model.max_positions[0] for model in models)])
-        self._max_tokens = max_tokens
+        self._max_tokens, self._continues = max_tokens, continues
 
     def generate(self, lines: list[str]) -> list[list[Translation]]:
         """The n best translations of every line. A line of white space has one, empty; no model is asked.
 
+        Where the search takes phrases that outputs must have, a line may bring its own, each after a tab.
         `DataError` for a line that is longer than the models or the task allow.
         """
+        lines, phrases = self._phrases(lines)
         pieces = [self._source.tokenizer.encode(line) if line.strip() else [] for line in lines]
         lengths = np.array([len(line) + 1 for line in pieces], dtype=np.int64)
         if len(lines) and lengths.max() > self._longest:
@@ -48,11 +56,29 @@ class TextGenerator:
         batches = make_batches(lengths[filled], lengths[filled], max_tokens)
         for batch in reversed(batches):  # the longest first, so that memory is claimed at once
             rows = filled[batch]
-            for row, hypotheses in zip(rows, self._search_batch([pieces[row] for row in rows]), strict=True):
+            constraints = None if phrases is None else [phrases[row] for row in rows]
+            found = self._search_batch([pieces[row] for row in rows], constraints)
+            for row, hypotheses in zip(rows, found, strict=True):
                 translations[row] = [self._translation(hypothesis, pieces[row]) for hypothesis in hypotheses]
         return translations
 
-    def _search_batch(self, batch: list[list[str]]) -> list[list[Hypothesis]]:
+    def too_long(self, lines: list[str]) -> list[int]:
+        """The numbers, from 0, of the lines that `generate` refuses."""
+        encode = self._source.tokenizer.encode
+        return [number for number, line in enumerate(lines) if len(encode(line)) >= self._longest]
+
+    def _phrases(self, lines: list[str]) -> tuple[list[str], Constraints | None]:
+        """The lines without their phrases, and the ids of all phrases of each; None where the search takes none."""
+        always = self._search.phrases
+        if always is None:
+            return lines, None
+        split = [line.split("\t") for line in lines]
+        encode, vocabulary = self._target.tokenizer.encode, self._target.vocabulary
+        wanted = [[phrase for phrase in [*always, *own] if phrase.strip()] for _, *own in split]
+        ids = [[vocabulary.encode(encode(each), append_eos=False).tolist() for each in phrases] for phrases in wanted]
+        return [line for line, *_ in split], ids
+
+    def _search_batch(self, batch: list[list[str]], constraints: Constraints | None) -> list[list[Hypothesis]]:
         vocabulary = self._source.vocabulary
         rows = [torch.from_numpy(vocabulary.encode(pieces)).long() for pieces in batch]
         device = next(self._models[0].parameters()).device
@@ -63,7 +89,10 @@ class TextGenerator:
             model.eval()
         try:
             with torch.inference_mode():
-                return self._search.generate(self._models, src_tokens, src_lengths)
+                more: dict[str, Any] = {} if constraints is None else {"constraints": constraints}
+                if self._continues:
+                    more["prefix_tokens"] = src_tokens.masked_fill(src_tokens == vocabulary.eos, vocabulary.pad)[:, :-1]
+                return self._search.generate(self._models, src_tokens, src_lengths, **more)
         finally:
             for model, was_training in zip(self._models, training):
                 model.train(was_training)
