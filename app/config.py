@@ -165,6 +165,54 @@ class ScoreConfig:
         yield from lines_of(self, "sys", "ref")
 
 
+@dataclass
+class EvaluateConfig:
+    """Root of `app.evaluate`."""
+
+    checkpoint: str  # a run directory, whose best checkpoint is taken, or one checkpoint of it
+    split: str  # which split to measure
+    data: str | None  # directory of the split; null: that of the training run
+    cache_dir: str  # where prepared data is kept
+    output: str  # text or json
+    max_tokens: int  # most tokens of a batch on either side, padding counted
+    device: str  # auto, cpu, cuda, cuda:1, ...
+    num_threads: int  # threads for tensor operations on the CPU; 0: all cores
+
+    def check(self) -> Iterator[str]:
+        yield from one_of(self, "output", "text", "json")
+        yield from positive(self, "max_tokens")
+        yield from at_least(self, 0, "num_threads")
+        yield from directories_of(self, "checkpoint", "data")
+
+
+@dataclass
+class AverageConfig:
+    """Root of `app.average`. One of `last`, `best` and `inputs` says which checkpoints."""
+
+    run: str  # the run directory that the checkpoints, the settings and the vocabularies come from
+    output: str  # the run directory to write; it must not hold anything yet
+    last: int  # the newest N checkpoints; 0: see the others
+    best: int  # the best N checkpoints, by checkpoint.metric of the run; 0: see the others
+    inputs: list[str]  # directories of checkpoints, of this run or of runs of the same model
+
+    def check(self) -> Iterator[str]:
+        yield from at_least(self, 0, "last", "best")
+        yield from directories_of(self, "run")
+        if sum(map(bool, (self.last, self.best, self.inputs))) != 1:
+            yield f"last={self.last}, best={self.best}, inputs={self.inputs}: give one of them"
+        output = Path(self.output)
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+            yield f"output={self.output}: is there already; give a new directory"
+
+
+def directories_of(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must name a directory; null names none."""
+    for name in names:
+        path = getattr(cfg, name)
+        if path is not None and not Path(path).is_dir():
+            yield f"{name}={path}: no such directory"
+
+
 def lines_of(cfg: Any, *names: str) -> Iterator[str]:
     """Fields that must name a file that can be read, or `-`."""
     for name in names:

@@ -1,0 +1,74 @@
+"""Trained models from Python: `load("outputs/run").translate(["..."])`.
+
+Everything is batched and ordered inside. Nothing of Hydra is used, so that this works in any program.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from app.compose import CONF
+from app.errors import ConfigError
+from app.inference import load_models, load_search
+from app.interfaces import Model, Task, Translation
+from app.plugins import configure
+from app.tasks.reference_scores import HasTexts, score_lines
+
+
+class TranslationModel:
+    """One trained model, or an ensemble of several, ready for lines of text."""
+
+    def __init__(self, task: Task, models: list[Model], device: str, max_tokens: int):
+        self.task, self.models = task, models
+        self.device, self.max_tokens = device, max_tokens
+
+    def translate(self, lines: list[str], search: str = "beam", **options: Any) -> list[str]:
+        """The best translation of every line, in order. See `hypotheses`."""
+        return [each[0].text for each in self.hypotheses(lines, search, **options)]
+
+    def sample(self, lines: list[str], **options: Any) -> list[str]:
+        """A translation of every line drawn at random; `seed=N` draws others. Options: those of `search=sampling`."""
+        return self.translate(lines, "sampling", **options)
+
+    def hypotheses(self, lines: list[str], search: str = "beam", **options: Any) -> list[list[Translation]]:
+        """The `nbest` translations of every line, with pieces and scores.
+
+        `search` names a file of `conf/search`, `options` its fields: `beam=5, nbest=5, lenpen=0.6`.
+        Raises `ConfigError` for an option that is not known or out of range, `DataError` for a line that is too long.
+        """
+        make_search = configure({**defaults(search), **options}, "app.search.Search", "search")
+        made = load_search(make_search, self.task.target_vocabulary, self.device)
+        return self.task.build_generator(self.models, made).generate(lines)
+
+    def score(self, lines: list[str], translations: list[str]) -> list[Translation]:
+        """How probable each of the given translations is; `score` is the mean log-probability of its tokens and eos."""
+        if not isinstance(self.task, HasTexts):
+            raise ConfigError([f"{type(self.task).__name__}: has no source and target text to score"])
+        return score_lines(self.models, self.task, lines, translations, self.max_tokens)
+
+
+def load(*runs: str | Path, device: str = "auto", max_tokens: int = 4096) -> TranslationModel:
+    """The best checkpoint of a run directory, or a checkpoint; several are an ensemble, which must share vocabularies.
+
+    `max_tokens` is the largest batch, in source tokens. Raises `CheckpointError` where anything is missing or damaged.
+    """
+    if not runs:
+        raise ConfigError(["load: needs a run directory, such as outputs/RUN"])
+    task, models = load_models([Path(run) for run in runs], device, None, max_tokens)
+    return TranslationModel(task, models, device, max_tokens)
+
+
+def defaults(search: str) -> dict[str, Any]:
+    """The values of `conf/search/<search>.yaml`, over those of the files that it starts from."""
+    path = CONF / "search" / f"{search}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise ConfigError([f"search={search}: not known; there are {known}"])
+    own = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(own, dict)
+    values: dict[str, Any] = {}
+    for parent in own.pop("defaults", []):
+        if parent != "_self_":
+            values |= defaults(parent)
+    return values | {str(name): value for name, value in own.items()}
