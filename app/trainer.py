@@ -229,7 +229,7 @@ class Trainer:
         return {
             "num_updates": self.num_updates,
             "num_skipped": self.num_skipped,
-            "iterator": self.itr.state_dict() if self.itr else {"epoch": self.epoch, "num_samples": 0},
+            "iterator": self.itr.state_dict() if self.itr is not None else {"epoch": self.epoch, "num_samples": 0},
             "best": self.best,
             "num_validations_without_gain": self.num_validations_without_gain,
             "validated_at": self.validated_at,
