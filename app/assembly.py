@@ -30,7 +30,8 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task) -> Parts:
     set_seed(cfg.seed)
     model = plugins["model"](task).to(device)
     criterion = plugins["criterion"](task).to(device)
-    inner = plugins["optimizer"]([p for p in [*model.parameters(), *criterion.parameters()] if p.requires_grad])
+    named = [*model.named_parameters(), *criterion.named_parameters(prefix="criterion")]
+    inner = plugins["optimizer"]([(name, p) for name, p in named if p.requires_grad])
     optimizer = PreciseOptimizer(inner, plugins["precision"](device))
     callbacks = {name: make() for name, make in plugins["callbacks"].items()}
     logger.info("%s parameters on %s in %s", f"{num_parameters(model):,}", device, optimizer.precision.name)

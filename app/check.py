@@ -99,6 +99,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
         yield from device_faults(trainer.device)
     if plugins.get("optimizer") is not None:
         yield from optimizer_faults(plugins["optimizer"])
+        yield from scheduler_faults(sections.get("optimizer"), plugins.get("lr_scheduler"))
 
 
 def device_faults(device: str, key: str = "trainer.device") -> Iterator[str]:
@@ -116,10 +117,23 @@ def device_faults(device: str, key: str = "trainer.device") -> Iterator[str]:
 
 
 def optimizer_faults(optimizer: Any) -> Iterator[str]:
-    """Optimizers refuse bad values when they are made, so one is made for a single number."""
+    """Optimizers without a schema refuse bad values when they are made, so one is made for a single number."""
     import torch
 
+    if optimizer.args:
+        return
     try:
-        optimizer([torch.zeros((), requires_grad=True)])
+        optimizer([("weight", torch.zeros(1, 1, requires_grad=True))])
     except (ValueError, TypeError, RuntimeError) as error:
         yield f"optimizer: {error}"
+
+
+def scheduler_faults(optimizer: Any, scheduler: Any) -> Iterator[str]:
+    """An optimizer of several parts has a scheduler for each; one for all would overwrite their rates."""
+    over_groups = getattr(getattr(scheduler, "func", None), "over_groups", False)
+    if scheduler is None or hasattr(optimizer, "groups") == over_groups:
+        return
+    if over_groups:
+        yield "lr_scheduler=pass_through: this optimizer has one part and no scheduler of its own; choose another"
+    else:
+        yield "optimizer.groups: each has a scheduler of its own; choose lr_scheduler=pass_through"

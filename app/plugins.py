@@ -19,7 +19,8 @@ from app.errors import ConfigError
 from app.schema import bad_leaves, describe, join, nearest, typed, unknown_keys
 
 PACKAGES = {"app"}  # packages whose classes may be targets; only `open_search_paths` adds to them
-OPTIMIZERS = {"ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD"}
+OPTIMIZERS = {"ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam"}
+OPTIMIZERS |= {"RMSprop", "SGD"}
 
 
 def configure(node: Mapping[str, Any], kind: type | str, key: str = "", check: bool = True) -> Callable[..., Any]:

@@ -83,7 +83,7 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "interfaces": {"data"},
     "models": {"interfaces", "modules", "data"},
     "criterions": {"interfaces", "modules", "data"},
-    "optimizers": {"interfaces"},
+    "optimizers": {"interfaces", "plugins"},  # composite makes the optimizers of its groups
     "lr_schedulers": {"interfaces"},
     "search": {"interfaces", "data"},
     "tasks": {"interfaces", "data", "tokenizers", "search", "scorers"},

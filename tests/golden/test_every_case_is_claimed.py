@@ -12,8 +12,8 @@ WAITING = {
     "models": "bart cmlm_* fconv_self_att hubert levenshtein_* "
     "multilingual_* nonautoregressive_* roberta* s2t_* transformer_align wav2vec2",
     "criterions": "adaptive_loss* ctc* masked_lm sentence_* *_with_alignment *_with_rdrop*",
-    "optimizers": "composite",
-    "lr_schedulers": "pass_through",
+    "optimizers": "",
+    "lr_schedulers": "",
     "training": "",
 }
 
