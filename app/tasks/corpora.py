@@ -1,4 +1,4 @@
-"""The directories of parallel text that a task is given, with their weights and languages."""
+"""The directories of text that a task is given, with their weights; and the pairs of languages in them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +34,7 @@ def faults(corpora: list[Corpus], source_lang: str | None, target_lang: str | No
     """What is missing, and what there is instead."""
     for path, _ in corpora:
         if not path.is_dir():
-            parent = next(parent for parent in path.absolute().parents if parent.is_dir())
-            yield f"data={path}: no such directory; in {parent} there are {some(parent)}"
+            yield no_directory(path)
             continue
         langs = languages(path)
         if len(langs) < 2:
@@ -46,6 +45,12 @@ def faults(corpora: list[Corpus], source_lang: str | None, target_lang: str | No
         for name, lang in (("source_lang", source_lang), ("target_lang", target_lang)):
             if lang is not None and lang not in langs:
                 yield f"{name}={lang}: {path} has no SPLIT.{lang}; its languages are {', '.join(langs)}"
+
+
+def no_directory(path: Path) -> str:
+    """A fault that says what there is instead."""
+    parent = next(parent for parent in path.absolute().parents if parent.is_dir())
+    return f"data={path}: no such directory; in {parent} there are {some(parent)}"
 
 
 def languages(directory: Path) -> list[str]:
