@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.ranges import at_least, one_of, positive
+from app.ranges import at_least, one_of, positive, writable_directory
 
 
 @dataclass
@@ -97,6 +97,10 @@ class TrainConfig:
     run_dir: str  # where everything of this run is written, and found again by the same command
     cache_dir: str  # prepared data, shared by all runs
 
+    def check(self) -> Iterator[str]:
+        yield from at_least(self, 0, "seed")
+        yield from writable_directory(self, "run_dir", "cache_dir")
+
 
 @dataclass
 class InteractiveConfig:
@@ -149,6 +153,9 @@ class PreprocessConfig:
     batching: BatchingConfig  # what the table says of batches and their padding; prepared data does not depend on it
     cache_dir: str  # where prepared data is kept, and found by `app.train`
     splits: list[str] | None  # splits to prepare; null: all that the directories have in both languages
+
+    def check(self) -> Iterator[str]:
+        yield from writable_directory(self, "cache_dir")
 
 
 @dataclass

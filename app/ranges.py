@@ -3,6 +3,7 @@
 A schema dataclass may define `check(self) -> Iterator[str]`: it yields one line a fault, `field: what is wrong; mend`.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,14 @@ def existing_file(cfg: Any, *names: str) -> Iterator[str]:
         value = getattr(cfg, name)
         if value is not None and not Path(value).is_file():
             yield f"{name}={value}: no such file"
+
+
+def writable_directory(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that name a directory to write into, which need not exist yet."""
+    for name in names:
+        path = Path(getattr(cfg, name)).absolute()
+        there = next(parent for parent in (path, *path.parents) if parent.exists())
+        if not there.is_dir():
+            yield f"{name}={getattr(cfg, name)}: {there} is not a directory; give another"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield f"{name}={getattr(cfg, name)}: no permission to write in {there}; give another"

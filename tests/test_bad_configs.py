@@ -54,6 +54,10 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 GOOD = ["task.data=data", *LANGUAGES]
 
 BAD = [
+    # places and numbers of the whole run
+    ("run_dir=data/train.xx", "train.xx is not a directory"),
+    ("cache_dir=data/train.xx/below", "train.xx is not a directory"),
+    ("seed=-1", "seed=-1: must be 0 or more"),
     # names
     ("model=transfomer", "model=transfomer: no such option of model; the nearest is transformer"),
     ("task=translate", "task=translate: no such option of task; the nearest is translation"),
