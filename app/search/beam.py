@@ -84,6 +84,8 @@ class BeamSearch(Search):
     def search(
         self, models: list[Model], src_tokens: Tensor, src_lengths: Tensor, prefix_tokens: Tensor | None, rule: Rule
     ) -> list[list[Hypothesis]]:
+        if self.lm_path is not None and self.lm is None:
+            raise ConfigError([f"search.lm_path={self.lm_path}: has not been loaded (app.inference.load_search does)"])
         ensemble = Ensemble(models, src_tokens, src_lengths, self.cfg.temperature, self.lm, self.cfg.lm_weight)
         sources = ensemble.encoder_outs
         limits = self._limits(src_tokens, src_lengths, ensemble.max_len)

@@ -7,12 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.data.vocabulary import Vocabulary
 from app.errors import ConfigError
+from app.search.beam import BeamConfig
 from app.search.constraints import Ordered, Unordered
 from app.search.forced import score_reference
+from app.search.prefix_constrained import PrefixConstrainedSearch
 from app.search.sampling import likely
 from tests.search.test_beam import SOURCES, A, B, C
-from tests.search.toy import EOS, PAD, VOCABULARY, TableModel, batch, log_prob, search, strategy, values
+from tests.search.toy import EOS, PAD, VOCABULARY, TableModel, batch, config, log_prob, search, strategy, values
 
 PHRASES = st.lists(st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=3), max_size=3)
 
@@ -150,6 +153,36 @@ def test_only_what_is_allowed_occurs():
     assert texts == sorted(choices)
     with pytest.raises(ConfigError, match="zzz"):
         found("prefix_constrained", [[A]], choices=["a zzz"])
+
+
+class CopiesTheSource(PrefixConstrainedSearch):
+    """What a user would write: any of the source's tokens, as often as it has them."""
+
+    def __init__(self, cfg: BeamConfig, vocabulary: Vocabulary):
+        super().__init__(cfg, vocabulary)
+
+    def allowed_tokens(self, source, output):
+        return [token for token in source if output.count(token) < source.count(token)]
+
+
+@settings(deadline=None, max_examples=20)
+@given(SOURCES, st.integers(1, 4))
+def test_a_class_of_the_users_allows_tokens(sources, beam):
+    search = CopiesTheSource(config(beam=beam, nbest=beam), VOCABULARY)
+    for source, row in zip(sources, search.generate([TableModel()], *batch(sources))):
+        assert row
+        assert all(h.tokens.tolist().count(token) <= source.count(token) for h in row for token in (A, B, C))
+
+
+def test_a_language_model_adds_its_log_probabilities():
+    model, lm = TableModel(seed=1), TableModel(seed=2)
+    fused = strategy("beam", beam=3, nbest=3, max_len_b=4, lm_weight=0.5)
+    fused.lm = lm
+    ((hypotheses),) = fused.generate([model], *batch([[A, B]]))
+    for h in hypotheses:
+        words = h.tokens.tolist()
+        total = log_prob(model, [A, B], words) + 0.5 * log_prob(lm, None, words)
+        assert h.positional_scores.sum().item() == pytest.approx(total, abs=1e-4)
 
 
 @pytest.mark.parametrize("utility", ["chrf", "bleu"])

@@ -60,8 +60,8 @@ class TableModel(Model):
 
     def decode(self, prev_output_tokens, encoder_out=None, cache=None):
         sofar = prev_output_tokens if cache is None else cache.append(prev_output_tokens)
-        source = encoder_out.states[:, 0, 0].long()
-        source = source.repeat_interleave(sofar.size(0) // source.size(0))
+        source = torch.zeros(sofar.size(0)) if encoder_out is None else encoder_out.states[:, 0, 0]
+        source = source.long().repeat_interleave(sofar.size(0) // source.size(0))
         mix = (sofar * torch.arange(1, sofar.size(1) + 1)).cumsum(dim=1) % 16  # depends on everything so far
         return self.table[source.unsqueeze(1), mix, sofar][:, -prev_output_tokens.size(1) :]
 
@@ -108,10 +108,11 @@ def search(model: Model | list[Model], sources: list[list[int]], prefix=None, **
     return BeamSearch(config(**changes), VOCABULARY).generate(models, tokens, lengths, prefix)
 
 
-def log_prob(model: Model, source: list[int], output: list[int]) -> float:
-    """The log-probability of an output (with eos), decoded by force."""
-    src = torch.tensor([[*source, EOS]])
-    features = model.decode(torch.tensor([[EOS, *output[:-1]]]), model.encode(src, torch.tensor([src.size(1)])))
+def log_prob(model: Model, source: list[int] | None, output: list[int]) -> float:
+    """The log-probability of an output (with eos), decoded by force; without a source, as a language model's."""
+    src = torch.tensor([[*(source or []), EOS]])
+    encoder_out = None if source is None else model.encode(src, torch.tensor([src.size(1)]))
+    features = model.decode(torch.tensor([[EOS, *output[:-1]]]), encoder_out)
     log_probs = model.project(features).log_softmax(dim=-1)[0]
     return log_probs[range(len(output)), output].sum().item()
 
