@@ -14,7 +14,9 @@ ADAPTIVE_FACTOR = 4.0  # each tail cluster's width is divided by a further power
 INIT_STD = 0.1  # of embeddings
 SQRT_HALF = 0.5**0.5  # keeps the variance of a sum of two
 
-Layers = list[list[int]]  # [channels, width] or [channels, width, layers back that the residual comes from; 0: none]
+Layers = list[
+    list[int]
+]  # [channels, width] or [channels, width, layers back that its residual comes from (1; 0: none)]
 
 
 def check_layers(name: str, layers: Layers) -> Iterator[str]:
@@ -69,7 +71,7 @@ class GatedConvolutions(nn.Module):
 
 
 class ConvDecoder(GatedConvolutions):
-    """Convolutions that see no future, and the way to scores. Subclasses may override `embed` and attend."""
+    """Convolutions that see no future, and the way to scores. What embeds and attends is left to the model."""
 
     def __init__(
         self,
