@@ -51,6 +51,14 @@ def divides(cfg: Any, divisor: str, *names: str) -> Iterator[str]:
             yield f"{divisor}={number}: must divide {name}={getattr(cfg, name)}"
 
 
+def rising_cutoffs(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that list the words after which parts of a vocabulary end; null lists none."""
+    for name in names:
+        cutoffs = getattr(cfg, name)
+        if cutoffs is not None and (not cutoffs or min(cutoffs) <= 0 or sorted(set(cutoffs)) != cutoffs):
+            yield f"{name}={cutoffs}: must be rising numbers of words, such as [2000,10000]"
+
+
 def existing_file(cfg: Any, *names: str) -> Iterator[str]:
     """Fields that name a file to read; null names none."""
     for name in names:

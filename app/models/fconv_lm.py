@@ -8,7 +8,7 @@ from torch import Tensor
 from app.interfaces import Cache, EncoderOut, LanguageModel, Task
 from app.modules.convolution_windows import ConvCache
 from app.modules.gated_convolutions import ConvDecoder, check_layers, conv_embedding
-from app.ranges import positive, probability
+from app.ranges import positive, probability, rising_cutoffs
 
 
 @dataclass
@@ -26,9 +26,7 @@ class FConvLMConfig:
         yield from positive(self, "decoder_embed_dim", "max_target_positions")
         yield from probability(self, "dropout", "adaptive_softmax_dropout")
         yield from check_layers("decoder_layers", self.decoder_layers)
-        cutoff = self.adaptive_softmax_cutoff
-        if cutoff is not None and (not cutoff or min(cutoff) <= 0 or sorted(set(cutoff)) != cutoff):
-            yield f"adaptive_softmax_cutoff={cutoff}: must be rising numbers of words, such as [2000,10000]"
+        yield from rising_cutoffs(self, "adaptive_softmax_cutoff")
 
 
 class FConvLM(LanguageModel):

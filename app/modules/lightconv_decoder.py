@@ -11,7 +11,7 @@ from app.modules.convolution_windows import ConvCache
 from app.modules.embedding import Embedding, EmbeddingConfig
 from app.modules.light_convolutions import DYNAMIC, LIGHTWEIGHT
 from app.modules.lightconv_layer import LightConvDecoderLayer, LightConvLayerConfig
-from app.ranges import at_least, divides, one_of, positive, probability
+from app.ranges import at_least, divides, one_of, positive, probability, rising_cutoffs
 
 
 @dataclass
@@ -59,9 +59,9 @@ class LightConvDecoderConfig:
         yield from probability(self, "dropout", "attention_dropout", "relu_dropout", "input_dropout", "weight_dropout")
         yield from probability(self, "adaptive_softmax_dropout")
         yield from at_least(self, 1, "adaptive_softmax_factor")
-        cutoff = self.adaptive_softmax_cutoff
-        if cutoff is not None and (not cutoff or min(cutoff) <= 0 or sorted(set(cutoff)) != cutoff):
-            yield f"adaptive_softmax_cutoff={cutoff}: must be rising numbers of words, such as [2000,10000]"
+        yield from rising_cutoffs(self, "adaptive_softmax_cutoff")
+        if self.share_decoder_input_output_embed and self.adaptive_softmax_cutoff is not None:
+            yield "share_decoder_input_output_embed=true: an adaptive softmax has no matrix to share; drop one of them"
         if self.share_decoder_input_output_embed and self.decoder_input_dim != self.decoder_output_dim:
             yield (
                 f"share_decoder_input_output_embed=true: decoder_input_dim={self.decoder_input_dim} and "

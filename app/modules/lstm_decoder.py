@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from app.modules.adaptive_softmax import AdaptiveSoftmax
 from app.modules.dropout import Dropout
-from app.ranges import positive, probability
+from app.ranges import positive, probability, rising_cutoffs
 
 ADAPTIVE_FACTOR = 4.0  # each tail cluster's width is divided by a further power of this
 INIT_RANGE = 0.1  # parameters are drawn uniformly from within it (Sutskever et al., 2014, sec. 3.4, use 0.08)
@@ -30,15 +30,13 @@ class LSTMDecoderConfig:
     def check_decoder(self) -> Iterator[str]:
         yield from positive(self, "decoder_embed_dim", "decoder_hidden_size", "decoder_layers", "decoder_out_embed_dim")
         yield from probability(self, "decoder_dropout_in", "decoder_dropout_out")
-        cutoff = self.adaptive_softmax_cutoff
-        if cutoff is not None and (not cutoff or min(cutoff) <= 0 or sorted(set(cutoff)) != cutoff):
-            yield f"adaptive_softmax_cutoff={cutoff}: must be rising numbers of words, such as [2000,10000]"
+        yield from rising_cutoffs(self, "adaptive_softmax_cutoff")
         if self.share_decoder_input_output_embed and self.decoder_embed_dim != self.decoder_out_embed_dim:
             yield (
                 f"share_decoder_input_output_embed=true: decoder_embed_dim={self.decoder_embed_dim} and "
                 f"decoder_out_embed_dim={self.decoder_out_embed_dim} must be equal"
             )
-        if self.share_decoder_input_output_embed and cutoff is not None:
+        if self.share_decoder_input_output_embed and self.adaptive_softmax_cutoff is not None:
             yield "share_decoder_input_output_embed=true: an adaptive softmax has no matrix to share; drop one of them"
 
 

@@ -50,19 +50,75 @@ FAULTS = {
 }
 
 
+NAMED = {  # the numbers of fairseq's architectures
+    "lstm": {"encoder_embed_dim": 512, "encoder_hidden_size": 512, "decoder_out_embed_dim": 512}
+    | {"encoder_layers": 1, "encoder_dropout_in": 0.1, "decoder_dropout_out": 0.1, "encoder_bidirectional": False},
+    "lstm_wiseman_iwslt_de_en": {"encoder_embed_dim": 256, "encoder_hidden_size": 256, "decoder_hidden_size": 256}
+    | {"decoder_out_embed_dim": 256, "encoder_dropout_in": 0.0, "encoder_dropout_out": 0.0}
+    | {"decoder_dropout_in": 0.0, "decoder_dropout_out": 0.1},
+    "lstm_luong_wmt_en_de": {"encoder_layers": 4, "decoder_layers": 4, "encoder_hidden_size": 1000}
+    | {"decoder_embed_dim": 1000, "decoder_hidden_size": 1000, "decoder_out_embed_dim": 1000}
+    | {"encoder_dropout_in": 0.1, "decoder_dropout_in": 0.1, "encoder_dropout_out": 0.0, "decoder_dropout_out": 0.0},
+    "lstm_lm": {"decoder_layers": 1, "decoder_embed_dim": 512, "decoder_hidden_size": 512},
+    "fconv": {"encoder_embed_dim": 512, "decoder_embed_dim": 512, "decoder_out_embed_dim": 256, "dropout": 0.1}
+    | {"encoder_layers": [[512, 3]] * 20, "decoder_layers": [[512, 3]] * 20},
+    "fconv_iwslt_de_en": {"decoder_embed_dim": 256, "decoder_out_embed_dim": 256}
+    | {"encoder_layers": [[256, 3]] * 4, "decoder_layers": [[256, 3]] * 3},
+    "fconv_wmt_en_ro": {"decoder_out_embed_dim": 512, "encoder_embed_dim": 512},
+    "fconv_wmt_en_de": {"encoder_embed_dim": 768, "decoder_embed_dim": 768, "decoder_out_embed_dim": 512}
+    | {"decoder_layers": [[512, 3]] * 9 + [[1024, 3]] * 4 + [[2048, 1]] * 2},
+    "fconv_wmt_en_fr": {"encoder_embed_dim": 768, "decoder_embed_dim": 768, "decoder_out_embed_dim": 512}
+    | {"decoder_layers": [[512, 3]] * 6 + [[768, 3]] * 4 + [[1024, 3]] * 3 + [[2048, 1], [4096, 1]]},
+    "fconv_lm": {"decoder_embed_dim": 128, "decoder_layers": [[1268, 4]] * 13},
+    "fconv_lm_dauphin_wikitext103": {"decoder_embed_dim": 280, "adaptive_softmax_cutoff": [10000, 20000, 200000]}
+    | {
+        "decoder_layers": [[850, 6]] * 3
+        + [[850, 1]]
+        + [[850, 5]] * 4
+        + [[850, 1]]
+        + [[850, 4]] * 3
+        + [[1024, 4], [2048, 4]]
+    },
+    "fconv_lm_dauphin_gbw": {"decoder_embed_dim": 128, "adaptive_softmax_cutoff": [10000, 50000, 200000]}
+    | {
+        "decoder_layers": [[512, 5]]
+        + [[128, 1, 0], [128, 5, 0], [512, 1, 3]] * 3
+        + [[512, 1, 0], [512, 5, 0], [1024, 1, 3]] * 3
+        + [[1024, 1, 0], [1024, 5, 0], [2048, 1, 3]] * 6
+        + [[1024, 1, 0], [1024, 5, 0], [4096, 1, 3]]
+    },
+    "lightconv": {"encoder_layers": 7, "decoder_layers": 6, "encoder_embed_dim": 512, "encoder_glu": True}
+    | {"decoder_ffn_embed_dim": 2048, "decoder_attention_heads": 8, "dropout": 0.1, "weight_dropout": 0.0}
+    | {"input_dropout": 0.1, "decoder_conv_dim": 512, "decoder_conv_type": "dynamic"},
+    "lightconv_iwslt_de_en": {"decoder_ffn_embed_dim": 1024, "decoder_attention_heads": 4, "decoder_glu": False}
+    | {"dropout": 0.1, "attention_dropout": 0.1, "weight_dropout": 0.1, "input_dropout": 0.0},
+    "lightconv_wmt_en_de_big": {"decoder_embed_dim": 1024, "decoder_ffn_embed_dim": 4096, "decoder_conv_dim": 1024}
+    | {"decoder_attention_heads": 16, "dropout": 0.3, "attention_dropout": 0.1, "weight_dropout": 0.1},
+    "lightconv_wmt_en_fr_big": {"encoder_conv_dim": 1024, "dropout": 0.1, "weight_dropout": 0.1, "input_dropout": 0.1},
+    "lightconv_wmt_zh_en_big": {"dropout": 0.2, "attention_dropout": 0.2, "weight_dropout": 0.2, "input_dropout": 0.1},
+    "lightconv_lm": {"decoder_layers": 6, "decoder_normalize_before": True, "decoder_ffn_embed_dim": 2048},
+    "lightconv_lm_gbw": {"decoder_ffn_embed_dim": 4096, "decoder_attention_heads": 16, "attention_dropout": 0.1},
+}
+
+
 class Words:
     source_vocabulary = target_vocabulary = vocabulary(20)
 
 
-def build(options: list[str]) -> Model:
-    """A model of `conf/model`, named first, with these changes; its weights are random."""
+def composed(options: list[str]) -> dict[str, Any]:
+    """The values of an option of `conf/model`, named first, with changes."""
     name, *sizes = options
     store_schema("train")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = compose("train", ["task.data=.", f"model={name}", *[f"model.{size}" for size in sizes]])
     values: Any = OmegaConf.to_container(node.model, resolve=True)
+    return dict(values)
+
+
+def build(options: list[str]) -> Model:
+    """The model with random weights."""
     torch.manual_seed(1)
-    model: Model = configure(values, Model, "model")(Words())
+    model: Model = configure(composed(options), Model, "model")(Words())
     return model.eval()
 
 
@@ -94,3 +150,10 @@ def test_what_does_not_fit_is_said_before_anything_is_made(fault: str, options: 
     with pytest.raises(ConfigError) as raised:
         build(options)
     assert fault in str(raised.value)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_architectures(name: str) -> None:
+    values = composed([name])
+    assert {key: values[key] for key in NAMED[name]} == NAMED[name]
+    configure(values, Model, "model")
