@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from app.interfaces import Cache, EncoderOut, LanguageModel, Task
-from app.modules.activations import ACTIVATIONS
+from app.modules.activations import ACTIVATIONS, GATED
 from app.modules.adaptive_input import AdaptiveInput
 from app.modules.embedding import EmbeddingConfig, token_embedding
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
-from app.modules.transformer_layer import LayerConfig
+from app.modules.transformer_layer import NORMS, LayerConfig
 from app.ranges import at_least, divides, one_of, positive, probability
 
 
@@ -47,6 +47,11 @@ class TransformerLMConfig:
     scale_attn: bool  # NormFormer: layer norm after the self-attention
     scale_heads: bool  # NormFormer: a learned factor for each head
     scale_resids: bool  # NormFormer: a learned factor for each element of the feed-forward's residual
+    norm_fn: str  # which norm: layer, or rms; not in fairseq
+    rotary_pos: bool  # rotary positions in the self-attention; not in fairseq
+    decoder_kv_heads: (
+        int | None
+    )  # heads of keys and values, shared by groups of heads; null: no sharing; not in fairseq
     max_target_positions: int  # longest row
 
     def check(self) -> Iterator[str]:
@@ -55,12 +60,15 @@ class TransformerLMConfig:
         yield from divides(self, "decoder_attention_heads", "decoder_embed_dim")
         yield from probability(self, "dropout", "attention_dropout", "activation_dropout", "adaptive_softmax_dropout")
         yield from at_least(self, 1, "adaptive_input_factor", "adaptive_softmax_factor")
-        yield from one_of(self, "activation_fn", *ACTIVATIONS)
+        yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
+        yield from one_of(self, "norm_fn", *NORMS)
         for name in ("adaptive_input_cutoff", "adaptive_softmax_cutoff"):
             cutoff = getattr(self, name)
             if cutoff is not None and (not cutoff or min(cutoff) <= 0 or sorted(set(cutoff)) != cutoff):
                 yield f"{name}={cutoff}: must be rising numbers of words, such as [2000,10000]"
         yield from self._check_sharing()
+        if self.decoder_attention_heads > 0:
+            yield from (fault.replace("kv_heads", "decoder_kv_heads", 1) for fault in self.layer().check())
 
     def _check_sharing(self) -> Iterator[str]:
         if self.adaptive_input and self.adaptive_input_cutoff is None:
@@ -121,6 +129,9 @@ class TransformerLMConfig:
             scale_attn=self.scale_attn,
             scale_heads=self.scale_heads,
             scale_resids=self.scale_resids,
+            norm_fn=self.norm_fn,
+            rotary_pos=self.rotary_pos,
+            kv_heads=self.decoder_kv_heads,
         )
 
     def _adaptive_softmax(self) -> AdaptiveSoftmaxConfig:

@@ -17,3 +17,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "linear": lambda x: x,
 }
+
+GATED: dict[str, Callable[[Tensor], Tensor]] = {  # of a gate that multiplies the feed-forward part (Shazeer, 2020)
+    "swiglu": F.silu,
+    "geglu": F.gelu,
+}

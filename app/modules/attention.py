@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.modules.dropout import Dropout
+from app.modules.positions import rotated
 
 
 class KeyValues:
@@ -41,15 +42,28 @@ class KeyValues:
 
 
 class MultiheadAttention(nn.Module):
-    """Scaled dot-product attention with several heads (Vaswani et al., 2017, sec. 3.2.2)."""
+    """Scaled dot-product attention with several heads (Vaswani et al., 2017, sec. 3.2.2).
 
-    def __init__(self, dim: int, heads: int, dropout: float, memory_dim: int | None = None):
+    With fewer `kv_heads`, groups of query heads share keys and values (Ainslie et al., 2023). `rotary`: self-attention
+    knows positions by turning queries and keys.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        dropout: float,
+        memory_dim: int | None = None,
+        kv_heads: int | None = None,
+        rotary: bool = False,
+    ):
         super().__init__()
         memory_dim = dim if memory_dim is None else memory_dim
-        self.heads = heads
+        self.heads, self.head_dim, self.rotary = heads, dim // heads, rotary
+        self.sharing = heads // (kv_heads or heads)  # query heads for each head of keys and values
         self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(memory_dim, dim)
-        self.v_proj = nn.Linear(memory_dim, dim)
+        self.k_proj = nn.Linear(memory_dim, dim // self.sharing)
+        self.v_proj = nn.Linear(memory_dim, dim // self.sharing)
         self.out_proj = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
         self.reset_parameters()
@@ -80,9 +94,13 @@ class MultiheadAttention(nn.Module):
         if context is None:
             weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
             bias = torch.cat([self.q_proj.bias, self.k_proj.bias, self.v_proj.bias])
-            q, k, v = (self._split(y) for y in F.linear(x, weight, bias).chunk(3, dim=-1))
+            sizes = [each.out_features for each in (self.q_proj, self.k_proj, self.v_proj)]
+            q, k, v = (self._split(y) for y in torch.split(F.linear(x, weight, bias), sizes, dim=-1))
         else:
             q, (k, v) = self._split(self.q_proj(x)), self.keys_values(context)
+        if self.rotary:
+            first = 0 if cache is None else cache.length
+            q, k = rotated(q, first), rotated(k, first)
         if cache is not None:
             k, v = cache.append(k, v)
         y = self._attend(q, k, v, mask, causal and cache is None)
@@ -108,7 +126,7 @@ class MultiheadAttention(nn.Module):
         return self._join(y).view(batch, -1, x.size(-1))
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """[M, S, E] -> keys and values [M, H, S, d]."""
+        """[M, S, E] -> keys and values [M, H, S, d], H being those of keys and values."""
         weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
         bias = torch.cat([self.k_proj.bias, self.v_proj.bias])
         k, v = F.linear(memory, weight, bias).chunk(2, dim=-1)
@@ -117,16 +135,21 @@ class MultiheadAttention(nn.Module):
     def weights_over(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
         """What `over` weighs the memory with, mean over heads: [B, T, S]."""
         q, k = self._split(self.q_proj(x)), self.keys_values(memory)[0]
-        return _weights(q, k, mask, causal=False).mean(dim=1)
+        return _weights(q, self._shared(k), mask, causal=False).mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, T, D] -> [B, H, T, d]
+        return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)  # [B, T, H * d] -> [B, H, T, d]
+
+    def _shared(self, x: Tensor) -> Tensor:
+        """Keys or values, one for every query head."""
+        return x if self.sharing == 1 else x.repeat_interleave(self.sharing, dim=1)
 
     def _join(self, x: Tensor) -> Tensor:
         out: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
         return out
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        k, v = self._shared(k), self._shared(v)
         p = self.dropout.p if self.training else 0.0
         if q.device.type != "cpu" or (p == 0.0 and q.dtype == torch.float32):
             return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)

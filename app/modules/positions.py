@@ -12,6 +12,20 @@ def make_positions(tokens: Tensor, padding_idx: int) -> Tensor:
     return keep.cumsum(1) * keep + padding_idx
 
 
+def rotated(x: Tensor, first: int) -> Tensor:
+    """Queries or keys [B, H, T, d] turned by angles that grow with their position, which starts at `first`.
+
+    The product of two of them depends on their distance alone (Su et al., 2021, sec. 3.2). Element i of the first half
+    turns with element i of the second.
+    """
+    half = x.size(-1) // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32, device=x.device) * -(math.log(10000) / half))
+    angles = torch.arange(first, first + x.size(-2), device=x.device)[:, None] * rates  # [T, d / 2]
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
 class SinusoidalPositions(nn.Module):
     """Fixed sines, in the first half of the width, and cosines in the second (Vaswani et al., 2017, sec. 3.5)."""
 

@@ -1,13 +1,17 @@
 """One layer of a Transformer's encoder and of its decoder (Vaswani et al., 2017, sec. 3.1)."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from app.modules.activations import ACTIVATIONS
+from app.modules.activations import ACTIVATIONS, GATED
 from app.modules.attention import KeyValues, MultiheadAttention
 from app.modules.dropout import Dropout
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": partial(nn.RMSNorm, eps=1e-6)}
 
 
 @dataclass
@@ -25,12 +29,21 @@ class LayerConfig:
     scale_fc: bool = False  # layer norm inside the feed-forward part (NormFormer)
     scale_attn: bool = False  # layer norm after the self-attention (NormFormer)
     scale_heads: bool = False  # a learned factor for each head of the self-attention (NormFormer)
-    scale_resids: bool = (
-        False  # a learned factor for each element of what the feed-forward part is added to (NormFormer)
-    )
+    scale_resids: bool = False  # a learned factor for each element of the feed-forward part's residual (NormFormer)
+    norm_fn: str = "layer"  # which norm: layer, or rms (Zhang and Sennrich, 2019)
+    rotary_pos: bool = False  # self-attention knows positions by turning queries and keys
+    kv_heads: int | None = None  # heads of keys and values; None: as many as of queries
 
-    def make_norm(self, dim: int) -> nn.LayerNorm:
-        return nn.LayerNorm(dim)
+    def make_norm(self, dim: int) -> nn.Module:
+        return NORMS[self.norm_fn](dim)
+
+    def check(self) -> Iterator[str]:
+        """What fairseq does not have. A model's config yields it, with its own names for `heads`."""
+        kv_heads = self.kv_heads or self.attention_heads
+        if self.kv_heads is not None and (self.kv_heads < 1 or self.attention_heads % kv_heads):
+            yield f"kv_heads={self.kv_heads}: must divide attention_heads={self.attention_heads}"
+        if self.rotary_pos and self.embed_dim // self.attention_heads % 2:
+            yield f"rotary_pos=true: each head must have an even width, not {self.embed_dim // self.attention_heads}"
 
 
 class Layer(nn.Module):
@@ -44,10 +57,12 @@ class Layer(nn.Module):
     def __init__(self, cfg: LayerConfig):
         super().__init__()
         self.normalize_before = cfg.normalize_before
-        self.activation = ACTIVATIONS[cfg.activation_fn]
+        self.activation = (ACTIVATIONS | GATED)[cfg.activation_fn]
         self.dropout = Dropout(cfg.dropout)
         self.activation_dropout = Dropout(cfg.activation_dropout)
-        self.self_attn = MultiheadAttention(cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout)
+        self.self_attn = MultiheadAttention(
+            cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout, None, cfg.kv_heads, cfg.rotary_pos
+        )
         self.self_attn_layer_norm = cfg.make_norm(cfg.embed_dim)
         self.attn_ln = cfg.make_norm(cfg.embed_dim) if cfg.scale_attn else None
         self.c_attn = nn.Parameter(torch.ones(cfg.attention_heads)) if cfg.scale_heads else None
@@ -56,15 +71,16 @@ class Layer(nn.Module):
         self.ffn_layernorm = cfg.make_norm(cfg.ffn_embed_dim) if cfg.scale_fc else None
         self.w_resid = nn.Parameter(torch.ones(cfg.embed_dim)) if cfg.scale_resids else None
         self.final_layer_norm = cfg.make_norm(cfg.embed_dim)
-        for linear in (self.fc1, self.fc2):
+        self.gate = nn.Linear(cfg.embed_dim, cfg.ffn_embed_dim) if cfg.activation_fn in GATED else None
+        for linear in (self.fc1, self.fc2, *([] if self.gate is None else [self.gate])):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def before(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    def before(self, norm: nn.Module, x: Tensor) -> Tensor:
         normed: Tensor = norm(x) if self.normalize_before else x
         return normed
 
-    def after(self, norm: nn.LayerNorm, residual: Tensor, y: Tensor) -> Tensor:
+    def after(self, norm: nn.Module, residual: Tensor, y: Tensor) -> Tensor:
         x: Tensor = residual + self.dropout(y)
         return x if self.normalize_before else norm(x)
 
@@ -72,7 +88,10 @@ class Layer(nn.Module):
         return self.after(self.self_attn_layer_norm, residual, y if self.attn_ln is None else self.attn_ln(y))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        y = self.activation_dropout(self.activation(self.fc1(self.before(self.final_layer_norm, x))))
+        normed = self.before(self.final_layer_norm, x)
+        inner = self.fc1(normed)
+        y = self.activation(inner) if self.gate is None else self.activation(self.gate(normed)) * inner
+        y = self.activation_dropout(y)
         y = y if self.ffn_layernorm is None else self.ffn_layernorm(y)
         residual = x if self.w_resid is None else x * self.w_resid
         return self.after(self.final_layer_norm, residual, self.fc2(y))
@@ -96,7 +115,7 @@ class DecoderLayer(Layer):
         self.encoder_attn: MultiheadAttention | None = None
         if cross_attention:
             self.encoder_attn = MultiheadAttention(
-                cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout, memory_dim=memory_dim
+                cfg.embed_dim, cfg.attention_heads, cfg.attention_dropout, memory_dim, cfg.kv_heads
             )
             self.encoder_attn_layer_norm = cfg.make_norm(cfg.embed_dim)
 

@@ -15,6 +15,7 @@ from tests.golden.cases import Case, claimed, vocabulary
 
 RELATIVE = 1e-4
 SCALES = {"scale_fc": "ffn_layernorm", "scale_attn": "attn_ln", "scale_heads": "c_attn", "scale_resids": "w_resid"}
+OURS = {"norm_fn": "layer", "rotary_pos": False, "decoder_kv_heads": None}  # fields that fairseq has not
 UNREAD = ("version", "_float_tensor")
 
 
@@ -24,7 +25,7 @@ class OneVocabulary:
 
 
 def config(case: Case) -> TransformerLMConfig:
-    given = dict(case.spec["model_config"])
+    given = OURS | case.spec["model_config"]
     for name in ("adaptive_input_cutoff", "adaptive_softmax_cutoff"):
         if isinstance(given[name], str):
             given[name] = [int(word) for word in given[name].split(",")]
