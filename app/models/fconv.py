@@ -163,6 +163,7 @@ class FConv(Model):
     def decode(
         self, prev_output_tokens: Tensor, encoder_out: EncoderOut | None = None, cache: Cache | None = None
     ) -> Tensor:
+        assert encoder_out is not None
         features: Tensor = self.decoder(prev_output_tokens, encoder_out, cache)[0]
         return features
 

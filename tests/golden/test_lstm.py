@@ -13,7 +13,10 @@ from tests.runs import train
 
 def lstm(case: Case) -> LSTM:
     unread = ("additional_fc.weight", "additional_fc.bias") if zoo.cutoff(case) else ()
-    return zoo.load(LSTM(zoo.options(LSTMConfig, case), task_of(case)), case, unread)
+    given = case.spec["model_config"]
+    shared = given["share_decoder_input_output_embed"] or given["share_all_embeddings"]
+    cfg = zoo.options(LSTMConfig, case, share_decoder_input_output_embed=shared)
+    return zoo.load(LSTM(cfg, task_of(case)), case, unread)
 
 
 @pytest.mark.parametrize("case", claimed("models", "lstm", "lstm_*", "!lstm_lm*"))

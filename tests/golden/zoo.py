@@ -32,11 +32,10 @@ def options(schema: type, case: Case, **changes: Any) -> Any:
 
 
 def cutoff(case: Case) -> list[int] | None:
-    """fairseq reads the cutoff only where the criterion is adaptive_loss."""
-    given = case.spec["model_config"].get("adaptive_softmax_cutoff")
-    if case.spec["model_config"]["criterion"] != "adaptive_loss" or given is None:
+    """Some of fairseq's models leave the cutoff aside unless the criterion is adaptive_loss: the weights say so."""
+    if not any("adaptive_softmax" in name for name in case.under("param")):
         return None
-    return [int(word) for word in given.split(",")]
+    return [int(word) for word in case.spec["model_config"]["adaptive_softmax_cutoff"].split(",")]
 
 
 def load(model: Model, case: Case, unread: tuple[str, ...] = ()) -> Any:
