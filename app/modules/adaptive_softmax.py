@@ -64,6 +64,24 @@ class AdaptiveSoftmax(nn.Module):
         ]
         return torch.cat([head[..., :words], *clusters], dim=-1)
 
+    def nll(self, features: Tensor, target: Tensor, left_out: int | None = None) -> Tensor:
+        """[N, D], [N] -> minus the log-probability of each target [N]; a tail is computed for its own words only.
+
+        `left_out` is a number within each tail cluster whose word gets the cluster's probability instead of its own.
+        """
+        features = self.dropout(features)
+        cluster = torch.bucketize(target, torch.tensor(self.cutoff, device=target.device), right=True)  # 0: the head
+        classes = torch.where(cluster == 0, target, self.cutoff[0] + cluster - 1)
+        lprobs = self.head(features).log_softmax(dim=-1, dtype=torch.float32)
+        nll: Tensor = -lprobs.gather(1, classes[:, None]).squeeze(1)
+        for i, tail in enumerate(self.tail):
+            rows = (cluster == i + 1).nonzero().squeeze(1)
+            inside = target[rows] - self.cutoff[i]
+            lprobs = tail(features[rows]).log_softmax(dim=-1, dtype=torch.float32)
+            own = -lprobs.gather(1, inside[:, None]).squeeze(1)
+            nll = nll.index_add(0, rows, own if left_out is None else own.masked_fill(inside == left_out, 0.0))
+        return nll
+
 
 class Tied(nn.Module):
     """A linear layer without bias whose weight is another module's."""

@@ -43,6 +43,11 @@ def token_loss(
     if linear is not None:
         return TokenLoss(*projected_loss(kept, linear.weight, linear.bias, gold, label_smoothing, guess), gold.numel())
     lprobs = model.project(kept).log_softmax(dim=-1, dtype=torch.float32)  # [N, V]
+    return lprobs_loss(lprobs, gold, label_smoothing, guess)
+
+
+def lprobs_loss(lprobs: Tensor, gold: Tensor, label_smoothing: float = 0.0, guess: bool = False) -> TokenLoss:
+    """The same from log-probabilities [N, V] of N positions whose targets are `gold` [N]."""
     nll = -lprobs.gather(1, gold[:, None]).sum()
     spread = label_smoothing / (lprobs.size(-1) - 1)
     loss = (1.0 - label_smoothing - spread) * nll - spread * lprobs.sum()
