@@ -19,12 +19,27 @@ def run_dir(tmp_path_factory) -> Path:
     return train(directory, "trainer.max_update=30", "trainer.validate_interval_updates=10", "checkpoint.keep_last=3")
 
 
+def language_model(directory: Path, lang: str) -> Path:
+    """A run on one side of the corpus: with the same tokenizer, its vocabulary is the translation's."""
+    from app.train import run
+
+    overrides = ["task=language_modeling", "model=transformer_lm_gpt", "criterion=cross_entropy", "tokenizer=word"]
+    overrides += ["model.decoder_layers=1", "model.decoder_embed_dim=32", "model.decoder_attention_heads=2"]
+    overrides += ["model.decoder_ffn_embed_dim=32", "task.sample_break_mode=eos", "task.tokens_per_sample=64"]
+    overrides += ["precision=fp32", "trainer.max_update=20", "trainer.num_threads=1", "batching.max_tokens=1024"]
+    overrides += [f"task.data={directory / 'corpus'}", f"task.lang={lang}", f"cache_dir={directory / 'cache'}"]
+    overrides += ["lr_scheduler=fixed", "optimizer.lr=3e-3", "task.num_workers=1", f"run_dir={directory / lang}"]
+    run(*configured(overrides))
+    return directory / lang
+
+
 def checkpoints(run_dir: Path) -> list[Checkpoint]:
     return [Checkpoint.open(path) for path in sorted((run_dir / "checkpoints").glob("update_*"))]
 
 
 def evaluated(capsys, checkpoint: Path, *overrides: str) -> dict:
     given = [f"checkpoint={checkpoint}", f"cache_dir={checkpoint.parent / 'cache'}", "output=json", *overrides]
+    capsys.readouterr()
     loss = evaluate.run(*configured([*given, "num_threads=1"], "evaluate"))
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["loss"] == loss
@@ -103,6 +118,20 @@ def test_samples_differ_by_seed_only(run_dir):
     first = model.sample(LINES, seed=1, sampling_topp=0.0, max_len_b=12)
     assert first == model.sample(LINES, seed=1, sampling_topp=0.0, max_len_b=12)
     assert first != model.sample(LINES, seed=2, sampling_topp=0.0, max_len_b=12)
+
+
+def test_a_language_model_takes_part(run_dir, capsys):
+    lm = language_model(run_dir.parent, "yy")
+    model = load(run_dir, device="cpu")
+    fused = model.translate(LINES, lm_path=str(lm), lm_weight=3.0, max_len_b=12)
+    assert fused != model.translate(LINES, lm_path=str(lm), lm_weight=0.0, max_len_b=12)
+    assert model.translate(LINES, max_len_b=12) == model.translate(LINES, lm_path=str(lm), max_len_b=12)
+    newest = checkpoints(lm)[-1]
+    cache = f"cache_dir={run_dir.parent / 'cache'}"
+    assert evaluated(capsys, newest.path, cache)["ppl"] == pytest.approx(newest.metrics["ppl"], rel=1e-4)
+    assert len(load(lm, device="cpu").sample(["BA BE", ""], max_len_b=12)) == 2
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        model.translate(LINES, lm_path=str(language_model(run_dir.parent, "xx")))
 
 
 def test_mistakes_are_named(run_dir):
