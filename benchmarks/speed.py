@@ -51,10 +51,9 @@ def model_config() -> TransformerConfig:
     flags = {field.name: False for field in fields(TransformerConfig) if field.type is bool}
     rates: dict[str, Any] = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
     rest = {"adaptive_softmax_cutoff": None, "adaptive_softmax_dropout": 0.0, "adaptive_softmax_factor": 4.0}
+    plain = {"activation_fn": "relu", "norm_fn": "layer", "encoder_kv_heads": None, "decoder_kv_heads": None}
     sizes = {"decoder_output_dim": DIM, "max_source_positions": 256, "max_target_positions": 256}
-    return TransformerConfig(
-        **{**both, **flags, **rates, **rest, **sizes, "activation_fn": "relu", "share_all_embeddings": True}
-    )
+    return TransformerConfig(**{**both, **flags, **rates, **rest, **sizes, **plain, "share_all_embeddings": True})
 
 
 def batch_of(tokens: int, generator: torch.Generator) -> Batch:

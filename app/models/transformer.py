@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from app.interfaces import Cache, EncoderOut, Model, Task
-from app.modules.activations import ACTIVATIONS
+from app.modules.activations import ACTIVATIONS, GATED
 from app.modules.attention import visible
 from app.modules.embedding import Embedding, EmbeddingConfig, token_embedding
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
-from app.modules.transformer_layer import EncoderLayer, LayerConfig
+from app.modules.transformer_layer import NORMS, EncoderLayer, LayerConfig
 from app.ranges import at_least, divides, one_of, positive, probability
 
 
@@ -46,6 +46,12 @@ class TransformerConfig:
     adaptive_softmax_factor: float  # each tail cluster's width is divided by a further power of this
     no_cross_attention: bool  # a decoder without attention to the encoder
     cross_self_attention: bool  # the decoder's self-attention sees the encoder's states too
+    norm_fn: str  # which norm: layer, or rms; not in fairseq
+    rotary_pos: bool  # rotary positions in the self-attentions; not in fairseq
+    encoder_kv_heads: (
+        int | None
+    )  # heads of keys and values, shared by groups of heads; null: no sharing; not in fairseq
+    decoder_kv_heads: int | None  # the same in the decoder
     max_source_positions: int  # longest source, eos included
     max_target_positions: int  # longest target, eos included
 
@@ -57,7 +63,11 @@ class TransformerConfig:
         yield from positive(self, "decoder_output_dim", "max_source_positions", "max_target_positions")
         yield from probability(self, "dropout", "attention_dropout", "activation_dropout", "adaptive_softmax_dropout")
         yield from at_least(self, 1, "adaptive_softmax_factor")
-        yield from one_of(self, "activation_fn", *ACTIVATIONS)
+        yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
+        yield from one_of(self, "norm_fn", *NORMS)
+        for side in ("encoder", "decoder"):
+            if getattr(self, f"{side}_attention_heads") > 0:
+                yield from (fault.replace("kv_heads", f"{side}_kv_heads", 1) for fault in self.layer(side).check())
         yield from self._check_sharing()
         cutoff = self.adaptive_softmax_cutoff
         if cutoff is not None and (not cutoff or min(cutoff) <= 0 or sorted(set(cutoff)) != cutoff):
@@ -77,6 +87,8 @@ class TransformerConfig:
             )
         if self.cross_self_attention and self.encoder_embed_dim != self.decoder_embed_dim:
             yield "cross_self_attention=true: encoder_embed_dim and decoder_embed_dim must be equal"
+        if self.cross_self_attention and self.rotary_pos:
+            yield "cross_self_attention=true: source and target have no distance; set rotary_pos=false"
 
     def embedding(self, side: str) -> EmbeddingConfig:
         """What stands before the layers of `side`, encoder or decoder."""
@@ -123,6 +135,9 @@ class TransformerConfig:
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             activation_dropout=self.activation_dropout,
+            norm_fn=self.norm_fn,
+            rotary_pos=self.rotary_pos,
+            kv_heads=getattr(self, f"{side}_kv_heads"),
         )
 
 
@@ -132,7 +147,9 @@ class Encoder(Embedding):
     def __init__(self, cfg: TransformerConfig, embed_tokens: nn.Embedding):
         super().__init__(cfg.embedding("encoder"), embed_tokens)
         self.layers = nn.ModuleList(EncoderLayer(cfg.layer("encoder")) for _ in range(cfg.encoder_layers))
-        self.layer_norm = nn.LayerNorm(cfg.encoder_embed_dim) if cfg.encoder_normalize_before else None
+        self.layer_norm = (
+            cfg.layer("encoder").make_norm(cfg.encoder_embed_dim) if cfg.encoder_normalize_before else None
+        )
 
     def forward(self, src_tokens: Tensor) -> EncoderOut:
         keep = src_tokens.ne(self.padding_idx)  # [B, S]

@@ -82,12 +82,13 @@ def task_of(case: Case) -> Any:
     return SimpleNamespace(source_vocabulary=vocabulary(source), target_vocabulary=vocabulary(target))
 
 
+OURS = {"norm_fn": "layer", "rotary_pos": False, "encoder_kv_heads": None, "decoder_kv_heads": None}  # not fairseq's
 UNNAMED = {  # what fairseq's namespace leaves out where it is the default
     "no_decoder_final_norm": False,
     "adaptive_softmax_factor": 4.0,
     "max_source_positions": 1024,
     "max_target_positions": 1024,
-}
+} | OURS
 
 
 def transformer(model_config: dict[str, Any], parameters: dict[str, Tensor], task: Any) -> Transformer:

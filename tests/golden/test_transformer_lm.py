@@ -11,11 +11,10 @@ from app.models.transformer_lm import TransformerLM, TransformerLMConfig
 from app.modules.adaptive_input import AdaptiveInput
 from app.modules.attention import MultiheadAttention
 from app.modules.transformer_layer import DecoderLayer, LayerConfig
-from tests.golden.cases import Case, claimed, vocabulary
+from tests.golden.cases import OURS, Case, claimed, vocabulary
 
 RELATIVE = 1e-4
 SCALES = {"scale_fc": "ffn_layernorm", "scale_attn": "attn_ln", "scale_heads": "c_attn", "scale_resids": "w_resid"}
-OURS = {"norm_fn": "layer", "rotary_pos": False, "decoder_kv_heads": None}  # fields that fairseq has not
 UNREAD = ("version", "_float_tensor")
 
 

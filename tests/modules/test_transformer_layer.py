@@ -106,3 +106,19 @@ def configured_model(overrides: list[str]) -> dict[str, Any]:
         found = OmegaConf.to_container(node, resolve=True)
     assert isinstance(found, dict)
     return {str(k): v for k, v in found.items()}
+
+
+def test_transformer_modern_decodes_step_by_step_as_at_once() -> None:
+    sizes = ["layers=2", "embed_dim=16", "ffn_embed_dim=24", "attention_heads=4", "kv_heads=2"]
+    overrides = [f"model.encoder_{size}" for size in sizes] + ["model.decoder_layers=2"]
+    task: Any = SimpleNamespace(source_vocabulary=vocabulary(20), target_vocabulary=vocabulary(20))
+    torch.manual_seed(1)
+    node = configured_model(["model=transformer_modern", *overrides])
+    model = configure(node, "app.interfaces.Model", "model")(task).eval()
+    source, tokens = torch.randint(4, 20, (3, 5)), torch.randint(4, 20, (3, 7))
+    encoder_out = model.encode(source, torch.full((3,), 5))
+    padded = model.encode(F.pad(source, (2, 0), value=1), torch.full((3,), 5))
+    torch.testing.assert_close(padded.states[:, 2:], encoder_out.states, rtol=1e-4, atol=1e-5)
+    features, cache = model.decode(tokens, encoder_out), model.new_cache()
+    steps = [model.decode(tokens[:, t : t + 1], encoder_out, cache) for t in range(7)]
+    torch.testing.assert_close(torch.cat(steps, dim=1), features, rtol=1e-4, atol=1e-5)

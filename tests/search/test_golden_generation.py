@@ -20,7 +20,7 @@ from app.models.transformer_lm import TransformerLM
 from app.search.diverse_beam import Groups
 from app.search.forced import score_reference
 from app.search.sampling import likely
-from tests.golden.cases import GOLDEN_DIR, Case
+from tests.golden.cases import GOLDEN_DIR, UNNAMED, Case
 from tests.golden.test_transformer_lm import UNREAD
 from tests.golden.test_transformer_lm import config as lm_config
 from tests.search.toy import strategy
@@ -97,7 +97,7 @@ def inputs(hypotheses: Path):
 
 
 def transformer(model_config: dict, task) -> Transformer:
-    values = {"no_decoder_final_norm": False, "adaptive_softmax_factor": 4.0, **model_config}
+    values = UNNAMED | model_config
     return Transformer(TransformerConfig(**{f.name: values[f.name] for f in fields(TransformerConfig)}), task).eval()
 
 
