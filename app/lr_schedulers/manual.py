@@ -11,12 +11,12 @@ from app.interfaces import LRScheduler
 
 @dataclass
 class ManualConfig:
-    epoch2lr: dict[Any, float]  # rate from an epoch on, epochs from 1; keys are numbers, "1-3" or "6,8"
-    update2lr: dict[Any, float]  # rate from an update on, in the same way
+    epoch2lr: dict[Any, float] | None  # rate from an epoch on; keys are numbers from 1, "1-3" or "6,8"; null: none
+    update2lr: dict[Any, float] | None  # rate from an update on, in the same way
 
     def check(self) -> Iterator[str]:
         for name in ("epoch2lr", "update2lr"):
-            for key, lr in getattr(self, name).items():
+            for key, lr in (getattr(self, name) or {}).items():
                 try:
                     known = bool(numbers(key))
                 except ValueError:
@@ -68,8 +68,8 @@ def numbers(key: Any) -> list[int]:
     return list(range(int(first), int(last or first) + 1))
 
 
-def table(rates: dict[Any, float]) -> dict[int, float]:
-    return {number: lr for key, lr in rates.items() for number in numbers(key)}
+def table(rates: dict[Any, float] | None) -> dict[int, float]:
+    return {number: lr for key, lr in (rates or {}).items() for number in numbers(key)}
 
 
 def newest(rates: dict[int, float], number: int, otherwise: float) -> float:
