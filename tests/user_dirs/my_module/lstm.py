@@ -75,7 +75,7 @@ class LSTM(Model):
             y, cache.state = self.decoder(x, cache.state)
         else:
             y, _ = self.decoder(x)
-        memory, keep = encoder_out  # [M, S, H], [M, S]
+        memory, keep = encoder_out.states, encoder_out.keep  # [M, S, H], [M, S]
         query = self.query(y).reshape(memory.size(0), -1, memory.size(2))  # a sentence's rows side by side
         scores = (query @ memory.transpose(1, 2)).masked_fill(~keep[:, None, :], float("-inf"))
         context = (scores.softmax(dim=-1) @ memory).view_as(y)
