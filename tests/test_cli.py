@@ -27,7 +27,7 @@ def test_help_is_quick_and_loads_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & {"torch", "wandb", "numpy", "sentencepiece", "sacrebleu", "matplotlib"}
-    for word in ("python -m app.train task.data=DIR", "model: transformer, ", "max_update: "):
+    for word in ("python -m app.train task.data=DIR", " transformer, ", "max_update: "):
         assert word in done.stdout
     assert seconds < 5  # 1.5 on an idle machine; tests share theirs
     assert list(tmp_path.iterdir()) == []
