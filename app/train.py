@@ -68,7 +68,8 @@ def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
         generator = task.build_generator([model], search)
         left_out = set(generator.too_long(texts[0]))
         if left_out:
-            logger.warning("%s: %d too long to be translated are left out of the scores", cfg.trainer.valid_split, len(left_out))
+            split = cfg.trainer.valid_split
+            logger.warning("%s: %d too long to be translated are left out of the scores", split, len(left_out))
         source, references = ([line for i, line in enumerate(lines) if i not in left_out] for lines in texts)
         _, scores = translate_and_score(generator, source, references, scorers)
         return {score.name: score.value for score in scores}

@@ -40,7 +40,9 @@ def unigram() -> SentencePiece:
 
 
 @given(line=LINES)
-@pytest.mark.parametrize("tokenizer", [Char(CharConfig()), Byte(ByteConfig()), Word(WordConfig())], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    "tokenizer", [Char(CharConfig()), Byte(ByteConfig()), Word(WordConfig())], ids=["char", "byte", "word"]
+)
 def test_reversible_for_any_line(tokenizer: Tokenizer, line: str) -> None:
     pieces = tokenizer.encode(line)
     assert tokenizer.decode(pieces) == line
