@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from app.config import BatchingConfig, TrainConfig
+from app.config import TrainConfig
 from app.errors import CheckpointError, ConfigError
 from app.interfaces import Model, Task
 from app.plugins import configure
 from app.runtime.checkpoint import Checkpoint, find
-from app.runtime.precision import PreciseOptimizer, Precision
+from app.runtime.precision import PreciseOptimizer
 from app.runtime.seeds import set_seed
 from app.trainer import Parts, choose_device
 
@@ -138,12 +138,3 @@ def config_of(values: Mapping[str, Any], run_dir: Path) -> TrainConfig:
 
 def section(kind: Any, value: Any) -> Any:
     return kind(**value) if isinstance(value, dict) and hasattr(kind, "__dataclass_fields__") else value
-
-
-def restored_precision(precision: Mapping[str, Any], device: torch.device) -> Precision:
-    """The precision that a run was trained in, for decoding on this device."""
-    made: Precision = configure(precision, Precision, "precision")(device)
-    return made
-
-
-__all__ = ["BatchingConfig", "Restored", "build", "num_parameters", "restore", "save_config"]

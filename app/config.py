@@ -48,7 +48,7 @@ class CheckpointConfig:
     keep_best: int  # best checkpoints to keep; 0: none
     metric: str  # the validation metric that says which is best: loss, nll_loss, ppl, bleu, chrf, ...
     mode: str  # min or max: which direction of the metric is better
-    resume: bool  # go on from the run directory's newest valid checkpoint
+    resume: bool  # go on from the run directory's newest valid checkpoint; false: refuse a directory that holds one
     finetune_from: str | None  # run or checkpoint directory whose weights start a new run
 
     def check(self) -> Iterator[str]:

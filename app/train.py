@@ -7,6 +7,7 @@ from typing import Any
 
 from app.cli import command
 from app.config import TrainConfig
+from app.errors import ConfigError
 
 logger = logging.getLogger("app.train")  # as a program this module is __main__
 
@@ -36,7 +37,10 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
         trackers = Trackers(plugins["tracker"], run_dir)
         evaluate = evaluation(cfg, plugins, task) if cfg.trainer.decode_valid and plugins["scorer"] else None
         trainer = Trainer(cfg.trainer, cfg.checkpoint, cfg.seed, run_dir, parts, trackers, evaluate)
-        newest = trainer.checkpoints.newest() if cfg.checkpoint.resume else None
+        newest = trainer.checkpoints.newest()
+        if newest is not None and not cfg.checkpoint.resume:
+            fault = f"checkpoint.resume=false: {newest.path} would be overwritten; give another run_dir, or resume"
+            raise ConfigError([fault])
         if newest is not None:
             trainer.load(newest)
             logger.info("going on from %s", newest.path)

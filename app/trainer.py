@@ -137,9 +137,7 @@ class Trainer:
             self.log_training()
         validates = due(self.num_updates, self.cfg.validate_interval_updates)
         saves = validates or due(self.num_updates, self.checkpoint_cfg.save_interval_updates)
-        if (
-            saves and self.itr is not None and len(self.itr)
-        ):  # after an epoch's last update, this is done at the epoch's end
+        if saves and self.itr is not None and len(self.itr):  # an epoch's last update is followed by `after_epoch`
             if validates:
                 self.validate_and_judge()
             self.save()

@@ -182,6 +182,12 @@ def test_other_settings_in_the_same_directory_are_refused(tmp_path: Path) -> Non
     train(tmp_path, "trainer.max_update=3", "trainer.log_interval=1")
 
 
+def test_a_run_that_must_not_resume_overwrites_nothing(tmp_path: Path) -> None:
+    train(tmp_path, "trainer.max_update=2", "checkpoint.resume=false")
+    with pytest.raises(ConfigError, match="update_00000002 would be overwritten"):
+        train(tmp_path, "trainer.max_update=2", "checkpoint.resume=false")
+
+
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     with locked(tmp_path / "run"), pytest.raises(LockedError, match=f"process {os.getpid()}"):
         train(tmp_path, "trainer.max_update=1")
