@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli import command
 from app.config import AverageConfig, CheckpointConfig
-from app.errors import CheckpointError
+from app.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:  # torch is imported when there is something to do
     from torch import Tensor
@@ -23,12 +23,18 @@ def run(cfg: AverageConfig, plugins: dict[str, Any]) -> None:
     from app.runtime.checkpoint import Checkpoints
 
     home, output = Path(cfg.run), Path(cfg.output)
+    copied = [home / CONFIG, home / ASSETS, *(home / ASSETS).rglob("*")]
+    if (link := next((path for path in copied if path.is_symlink()), None)) is not None:
+        raise CheckpointError(f"{link}: is a link; put the file itself there")
     settings = CheckpointConfig(**stored(home / CONFIG)["checkpoint"])
     chosen = choose(cfg, Checkpoints(settings, home))
     average = mean([checkpoint.tensors("model.safetensors") for checkpoint in chosen], chosen)
-    output.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(home / ASSETS, output / ASSETS)
-    shutil.copy2(home / CONFIG, output / CONFIG)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(home / ASSETS, output / ASSETS)
+        shutil.copy2(home / CONFIG, output / CONFIG)
+    except OSError as error:
+        raise StorageError(f"{output}: {error.strerror or error}; free space there or give another output") from None
     num_updates = max(checkpoint.num_updates for checkpoint in chosen)
     written = Checkpoints(settings, output).save(num_updates, average, None, {}, {})
     names = ", ".join(checkpoint.path.name for checkpoint in chosen)

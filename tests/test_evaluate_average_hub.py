@@ -1,13 +1,14 @@
 """A trained run from Python and by `app.evaluate`; the mean of its checkpoints."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from app import average, evaluate
-from app.errors import CheckpointError, ConfigError, DataError
+from app.errors import CheckpointError, ConfigError, DataError, StorageError
 from app.hub import load
 from app.runtime.checkpoint import Checkpoint
 from tests.runs import configured, train
@@ -75,6 +76,18 @@ def test_what_cannot_be_averaged_is_told(run_dir, tmp_path):
     for overrides, fault in ((["last=1", "best=1"], "give one of them"), (["last=1", f"output={run_dir}"], "new")):
         with pytest.raises(ConfigError, match=fault):
             configured([f"run={run_dir}", f"output={tmp_path / 'out'}", *overrides], "average")
+
+
+def test_what_an_average_cannot_copy_is_told(run_dir, tmp_path):
+    linked = tmp_path / "linked"
+    shutil.copytree(run_dir, linked)
+    (linked / "task" / "more").symlink_to(tmp_path)
+    with pytest.raises(CheckpointError, match="more: is a link"):
+        average.run(*configured([f"run={linked}", f"output={tmp_path / 'out'}", "last=1"], "average"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file/below"):
+        average.run(*configured([f"run={run_dir}", f"output={tmp_path / 'file' / 'below'}", "last=1"], "average"))
 
 
 LINES = ["ba be bi", "", "gu", "do da du do bi be", "ka"]

@@ -8,8 +8,10 @@ leaves either the whole checkpoint or none.
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,25 +45,34 @@ class Checkpoint:
     def open(cls, path: Path) -> "Checkpoint":
         """Read the manifest. Raises CheckpointError where it is missing or unreadable."""
         try:
+            if (path / MANIFEST).is_symlink():
+                raise ValueError("a link")
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             files = {str(name): dict(entry) for name, entry in manifest["files"].items()}
-            if any(Path(name).name != name for name in files):
-                raise ValueError("a file name with a path")
+            for name, entry in files.items():
+                if Path(name).name != name:
+                    raise ValueError("a file name with a path")
+                if not (type(entry["size"]) is int and entry["size"] >= 0 and isinstance(entry["sha256"], str)):
+                    raise ValueError(f"a wrong size or sha256 of {name}")
             return cls(path, int(manifest["num_updates"]), dict(manifest["metrics"]), files)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             mend = "use another checkpoint"
             raise CheckpointError(f"{path / MANIFEST}: not a readable manifest ({error}); {mend}") from None
 
     def read(self, name: str) -> bytes:
-        """A file's content, after its size and sha256 were compared with the manifest's."""
+        """A file's content, after its size and sha256 were compared with the manifest's. Links are not followed."""
         file, entry = self.path / name, self.files.get(name)
         if entry is None:
             raise CheckpointError(f"{file}: not in the manifest; use another checkpoint")
         try:
-            content = file.read_bytes() if file.stat().st_size == entry["size"] else b""
+            found = file.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                raise CheckpointError(f"{file}: a link or no file at all; put the file itself there")
+            with file.open("rb") as opened:
+                content = opened.read(entry["size"]) if found.st_size == entry["size"] else b""
         except OSError as error:
             raise CheckpointError(f"{file}: {error.strerror}; use another checkpoint") from None
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        if len(content) != entry["size"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise CheckpointError(f"{file}: damaged, its content is not what was saved; use another checkpoint")
         return content
 
@@ -182,7 +193,7 @@ class Checkpoints:
 
     def best(self) -> list[Checkpoint]:
         """Those with the metric that `checkpoint.metric` names, best first."""
-        having = [c for c in self.all() if self.cfg.metric in c.metrics]
+        having = [c for c in self.all() if math.isfinite(c.metrics.get(self.cfg.metric, math.nan))]
         sign = 1 if self.cfg.mode == "min" else -1
         return sorted(having, key=lambda c: (sign * c.metrics[self.cfg.metric], -c.num_updates))
 

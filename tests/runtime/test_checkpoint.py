@@ -122,6 +122,34 @@ def test_a_manifest_cannot_point_outside(tmp_path: Path) -> None:
         Checkpoint.open(path)
 
 
+@pytest.mark.parametrize(
+    "entry", [{}, {"size": 1}, {"sha256": ""}, {"size": -1, "sha256": ""}, {"size": "1", "sha256": ""}, None]
+)
+def test_a_manifest_without_size_or_sha256_is_refused(entry: object, tmp_path: Path) -> None:
+    path = saved(tmp_path, 1).path
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["state.json"] = entry
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="not a readable manifest"):
+        Checkpoint.open(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_is_not_followed(name: str, tmp_path: Path) -> None:
+    file = saved(tmp_path, 1).path / name
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=f"{name}.*a link"):
+        Checkpoint.open(file.parent).verify()
+
+
+def test_no_more_is_read_than_the_manifest_says(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, 1)
+    os.truncate(checkpoint.path / "model.safetensors", 2**40)  # more than memory holds
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.verify()
+
+
 def test_a_pickle_in_place_of_weights_is_refused_unread(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
 
