@@ -23,7 +23,10 @@ def key(**contents: Any) -> str:
 
 
 def digest(path: Path, cache_dir: Path) -> str:
-    """The SHA-256 of a file's content. Remembered in `cache_dir` as long as inode, size and times do not change."""
+    """The SHA-256 of a file's content. Remembered in `cache_dir` as long as inode, size and times do not change.
+
+    Raises StorageError where `cache_dir` cannot be written.
+    """
     stat = path.stat()
     identity = key(path=str(path.resolve()), stat=[stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns])
     memory = cache_dir / "digests" / identity
@@ -32,10 +35,11 @@ def digest(path: Path, cache_dir: Path) -> str:
     with path.open("rb") as file:
         result = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time() - max(stat.st_mtime, stat.st_ctime) > RACY_SECONDS:
-        memory.parent.mkdir(parents=True, exist_ok=True)
         temporary = memory.with_name(f".{identity}.{secrets.token_hex(4)}")
-        temporary.write_text(result)
-        temporary.replace(memory)
+        with _writing(memory):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(result)
+            temporary.replace(memory)
     return result
 
 
@@ -49,22 +53,30 @@ def cached(directory: Path, build: Callable[[Path], None]) -> Path:
         return directory
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(directory.with_name(f".{directory.name}.lock")) as locked:
-            if directory.is_dir():
-                return directory
-            if locked:  # what a killed process left
-                for left in directory.parent.glob(f".{directory.name}.*.tmp"):
-                    shutil.rmtree(left, ignore_errors=True)
-            temporary.mkdir()
-            build(temporary)
-            if not directory.is_dir():
-                temporary.rename(directory)
-    except OSError as error:
-        raise StorageError(f"{directory}: cannot be written ({error.strerror}); make room or set cache_dir") from None
+        with _writing(directory):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(directory.with_name(f".{directory.name}.lock")) as locked:
+                if directory.is_dir():
+                    return directory
+                if locked:  # what a killed process left
+                    for left in directory.parent.glob(f".{directory.name}.*.tmp"):
+                        shutil.rmtree(left, ignore_errors=True)
+                temporary.mkdir()
+                build(temporary)
+                if not directory.is_dir():
+                    temporary.rename(directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the disk refuses inside is told as a `StorageError` of `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); make room or set cache_dir") from None
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 import rich
 from rich.logging import RichHandler
 
+from app.errors import StorageError
+
 FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
@@ -36,9 +38,16 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 
 def log_to_file(path: Path) -> logging.Handler:
-    """Also append every message to `path`, whose directory is made; close the returned handler with `stop_log_file`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """Also append every message to `path`, whose directory is made; close the returned handler with `stop_log_file`.
+
+    Raises StorageError where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        mend = "free space there or set run_dir elsewhere"
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); {mend}") from None
     handler.setFormatter(logging.Formatter(FORMAT, DATE_FORMAT))
     logging.getLogger().addHandler(handler)
     return handler

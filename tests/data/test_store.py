@@ -106,6 +106,14 @@ def test_digest_of_an_old_file_is_remembered(tmp_path: Path, monkeypatch: pytest
     assert digest(path, tmp_path / "cache") == first
 
 
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "RACY_SECONDS", -1)
+    path = tmp_path / "train.en"
+    path.write_text("a")
+    with pytest.raises(StorageError, match=r"train\.en/digests/.* cannot be written .*; make room or set cache_dir"):
+        digest(path, cache_dir=path)  # a file cannot hold anything
+
+
 def test_cached_builds_once(tmp_path: Path) -> None:
     built = []
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from app.errors import StorageError
+from app.runtime.logs import log_to_file
 from app.trackers.console import ConsoleTracker, share_done
 
 RUN = """
@@ -97,3 +99,9 @@ def test_the_time_left_is_that_of_the_average_speed(monkeypatch, tmp_path):
     tracker.limits = {"max_update": 1000}
     assert tracker._eta(500, {}) is None
     assert tracker._eta(600, {}).total_seconds() == 120
+
+
+def test_a_log_file_that_cannot_be_written_is_told(log_file):
+    log_file.touch()
+    with pytest.raises(StorageError, match=r"train\.log/below\.log: cannot be written"):
+        log_to_file(log_file / "below.log")
