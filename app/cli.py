@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 
 from app import config
 from app.check import configure_all
-from app.compose import CONF, Composed, compose_one, compose_sweep, composing, plain_item
-from app.errors import ConfigError, UserError
+from app.compose import CONF, Composed, compose_one, compose_sweep, composing, plain_item, with_config_dir
+from app.errors import ConfigError, Stopped, UserError
 from app.plugins import open_search_paths
 from app.resolvers import register_resolvers
 from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
@@ -75,7 +75,8 @@ class Job:
             if isinstance(error, ConfigError) and "run_dir" in node:
                 with suppress(OSError):  # leave no directory behind, unless there is something in it
                     directory.rmdir()
-            if settings.mode == RunMode.MULTIRUN:  # the other jobs go on, and Hydra raises this again at the end
+            stopped_here = isinstance(error, Stopped) and "basic_launcher" in settings.launcher._target_
+            if settings.mode == RunMode.MULTIRUN and not stopped_here:  # the other jobs go on, Hydra raises this later
                 raise
             tell(self.config_name, error)
             raise SystemExit(error.exit_code) from None
@@ -121,7 +122,7 @@ def arguments(config_name: str, argv: list[str] | None = None) -> argparse.Names
         parser.add_argument(*flags, action="store_true", dest="silent")
     args, _ = parser.parse_known_intermixed_args(argv)
     if args.config_dir is not None:
-        args.overrides.append(f"hydra.searchpath=[file://{Path(args.config_dir).resolve()}]")
+        args.overrides = with_config_dir(args.overrides, args.config_dir)
     ours = args.config_path is None and (CONF / f"{args.config_name}.yaml").is_file()
     args.composes = (
         ours and not args.silent

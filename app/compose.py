@@ -41,6 +41,17 @@ def composing() -> Iterator[None]:
             yield
 
 
+def with_config_dir(overrides: list[str], directory: str) -> list[str]:
+    """The overrides with `--config-dir` before what `hydra.searchpath` lists, for Hydra reads one override of it."""
+    path, key = f"file://{Path(directory).resolve()}", "hydra.searchpath=["
+    listed = next((text for text in overrides if text.startswith(key)), None)
+    if listed is None:
+        return [*overrides, f"{key}{path}]"]
+    rest = listed.removeprefix(key)
+    merged = f"{key}{path}{rest}" if rest.strip() == "]" else f"{key}{path},{rest}"
+    return [merged if text is listed else text for text in overrides]
+
+
 def compose_one(config_name: str, overrides: list[str]) -> Composed:
     """Compose; if that fails, say which overrides are to blame and compose from the others."""
     faults = [fault for text in overrides if (fault := reading_fault(text)) is not None]

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from app.check import KINDS
+from app.cli import arguments, store_schema
+from app.compose import compose_one, composing
 from app.plugins import configure, open_search_paths
 
 USER_DIRS = Path(__file__).parent / "user_dirs"
@@ -65,6 +67,15 @@ def test_a_subclass_trains_in_a_sweep_from_a_package(home: Path) -> None:
     runs = sorted(path for path in sweep.iterdir() if path.is_dir())
     assert [run.name for run in runs] == ["model.window=1", "model.window=2"]
     assert all((run / "metrics.jsonl").stat().st_size > 0 for run in runs)
+
+
+def test_a_config_dir_stands_beside_search_paths() -> None:
+    store_schema("train")
+    given = ["--config-dir", str(USER_DIRS / "named" / "conf"), f"hydra.searchpath=[file://{USER_DIRS}/my_module/conf]"]
+    for model in ("my_transformer", "my_lstm"):
+        args = arguments("train", [*given, f"model={model}"])
+        with composing():
+            assert compose_one("train", args.overrides).faults == []
 
 
 def test_a_fault_in_a_users_file_is_told_with_its_line(home: Path) -> None:
