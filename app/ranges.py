@@ -37,6 +37,12 @@ def probability(cfg: Any, *names: str) -> Iterator[str]:
             yield f"{name}={getattr(cfg, name)}: must be 0 or more and less than 1"
 
 
+def two_betas(cfg: Any) -> Iterator[str]:
+    """The field `betas`: how much of each of two running means an update keeps."""
+    if len(cfg.betas) != 2 or not all(0 <= beta < 1 for beta in cfg.betas):
+        yield f"betas={cfg.betas}: must be two numbers, each 0 or more and less than 1"
+
+
 def one_of(cfg: Any, name: str, *choices: str) -> Iterator[str]:
     """A field that must be one of a few words."""
     if getattr(cfg, name) not in choices:

@@ -1,12 +1,13 @@
 """Adafactor: the running mean of a matrix's squared gradient is kept as one number a row and one a column."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from app.optimizers import OneByOne
 from app.ranges import at_least, positive
 
 
@@ -35,7 +36,7 @@ class AdafactorConfig:
             yield "warmup_init=true: needs relative_step=true"
 
 
-class Adafactor(torch.optim.Optimizer):
+class Adafactor(OneByOne):
     """Shazeer and Stern (2018, algorithms 4 and 5). torch's has other clipping and no parts to leave out.
 
     Two faults of fairseq's are mended: `relative_step` cannot be chosen there, and `scale_parameter` multiplies up from
@@ -46,19 +47,9 @@ class Adafactor(torch.optim.Optimizer):
         self.cfg = cfg
         super().__init__(params, {"lr": cfg.lr})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None if closure is None else closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group["lr"])
-        return loss
-
-    def _update(self, p: Tensor, grad: Tensor, group_lr: float) -> None:
+    def update(self, p: Tensor, grad: Tensor, lr: float) -> None:
         cfg, state = self.cfg, self.state[p]
         state["step"] = state.get("step", 0) + 1
-        lr = group_lr
         if cfg.relative_step:
             lr = min(1e-6 * state["step"] if cfg.warmup_init else 1e-2, state["step"] ** -0.5)
         if cfg.scale_parameter:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.ranges import at_least, positive
+from app.ranges import at_least, positive, two_betas
 
 
 @dataclass
@@ -20,10 +20,7 @@ class AdamConfig:
     def check(self) -> Iterator[str]:
         yield from positive(self, "lr")
         yield from at_least(self, 0, "eps", "weight_decay")
-        if len(self.betas) != 2:
-            yield f"betas={self.betas}: must be two numbers"
-        elif not all(0 <= beta < 1 for beta in self.betas):
-            yield f"betas={self.betas}: both must be 0 or more and less than 1"
+        yield from two_betas(self)
 
 
 class Adam(torch.optim.AdamW):

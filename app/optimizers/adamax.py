@@ -1,13 +1,14 @@
 """Adamax, as fairseq computes it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from app.ranges import at_least, positive
+from app.optimizers import OneByOne
+from app.ranges import at_least, positive, two_betas
 
 
 @dataclass
@@ -21,11 +22,10 @@ class AdamaxConfig:
     def check(self) -> Iterator[str]:
         yield from positive(self, "lr")
         yield from at_least(self, 0, "eps", "weight_decay")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            yield f"betas={self.betas}: must be two numbers, each 0 or more and less than 1"
+        yield from two_betas(self)
 
 
-class Adamax(torch.optim.Optimizer):
+class Adamax(OneByOne):
     """Kingma and Ba (2015, algorithm 2), with decoupled weight decay.
 
     torch's adds `eps` to every gradient rather than to the maximum, adds weight decay to the gradient, and always
@@ -36,16 +36,7 @@ class Adamax(torch.optim.Optimizer):
         self.cfg = cfg
         super().__init__(params, {"lr": cfg.lr})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None if closure is None else closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group["lr"])
-        return loss
-
-    def _update(self, p: Tensor, grad: Tensor, lr: float) -> None:
+    def update(self, p: Tensor, grad: Tensor, lr: float) -> None:
         (beta1, beta2), state = self.cfg.betas, self.state[p]
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(p), exp_inf=torch.zeros_like(p))

@@ -1,13 +1,14 @@
 """LAMB: Adam's direction, with a step as long as the layer's weights ask for; for very large batches."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from app.ranges import at_least, positive
+from app.optimizers import OneByOne
+from app.ranges import at_least, positive, two_betas
 
 
 @dataclass
@@ -20,27 +21,17 @@ class LambConfig:
     def check(self) -> Iterator[str]:
         yield from positive(self, "lr", "eps")
         yield from at_least(self, 0, "weight_decay")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            yield f"betas={self.betas}: must be two numbers, each 0 or more and less than 1"
+        yield from two_betas(self)
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(OneByOne):
     """You et al. (2020, algorithm 2), with phi the identity. A parameter or direction of size 0 takes Adam's step."""
 
     def __init__(self, cfg: LambConfig, params: Iterable[Any]):
         self.cfg = cfg
         super().__init__(params, {"lr": cfg.lr})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None if closure is None else closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group["lr"])
-        return loss
-
-    def _update(self, p: Tensor, grad: Tensor, lr: float) -> None:
+    def update(self, p: Tensor, grad: Tensor, lr: float) -> None:
         (beta1, beta2), state = self.cfg.betas, self.state[p]
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))

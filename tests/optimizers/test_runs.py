@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+from app.compose import CONF
+from app.errors import ConfigError
+from app.plugins import configure
 from app.train import run
 from tests.runs import TINY, configured, write_corpus
 
@@ -43,3 +47,11 @@ def test_a_resumed_run_is_the_unbroken_one(optimizer: str, tmp_path: Path) -> No
         broken = train(tmp_path / "broken", corpus, *options, f"trainer.max_update={until}")
     assert all(torch.equal(weight, broken[name]) for name, weight in whole.items())
     assert all(torch.isfinite(weight).all() for weight in whole.values())
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 1.0], [-0.1, 0.9]])
+@pytest.mark.parametrize("optimizer", ["adam", "adamax", "lamb", "lion"])
+def test_betas_have_one_rule(optimizer: str, betas: list[float]) -> None:
+    values = OmegaConf.load(CONF / "optimizer" / f"{optimizer}.yaml")
+    with pytest.raises(ConfigError, match="must be two numbers, each 0 or more and less than 1"):
+        configure({**values, "betas": betas}, torch.optim.Optimizer, "optimizer")
