@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,8 @@ class Loss(NamedTuple):
 class Criterion(nn.Module, ABC):
     """The training objective."""
 
+    needs: ClassVar[str | None] = None  # a method beyond `Model`'s that it calls; None: every model will do
+
     def __init__(self, cfg: Any, task: "Task"):
         super().__init__()
 
@@ -187,6 +189,8 @@ class Backward(Protocol):
 
 class Task(ABC):
     """Stores vocabularies, loads data, makes batches, and says what a step is."""
+
+    has_references: ClassVar[bool] = True  # whether its splits have texts that outputs can be scored against
 
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary

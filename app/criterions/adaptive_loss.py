@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from app.data.batch import Batch
 from app.errors import ConfigError
 from app.interfaces import Criterion, Loss, Model, Task
 from app.modules.adaptive_softmax import AdaptiveSoftmax
+from app.modules.token_loss import token_logs
 
 
 @dataclass
@@ -34,13 +33,7 @@ class AdaptiveLoss(Criterion):
         real = batch.target.flatten().ne(self.pad).nonzero().squeeze(1)
         features, target = model(batch).flatten(0, 1)[real], batch.target.flatten()[real]
         loss = softmax.nll(features, target, self.pad if self.cfg.ignore_pad_in_tails else None).sum()
-        total = loss.detach()
-        logs: dict[str, Tensor | float] = {
-            "loss": total,
-            "nll_loss": total,
-            "ntokens": batch.num_tokens,
-            "nsentences": len(batch),
-        }
+        logs = token_logs(loss, loss, batch.num_tokens, len(batch))
         return Loss(loss, len(batch) if self.cfg.sentence_avg else batch.num_tokens, logs)
 
 

@@ -22,5 +22,5 @@ class CrossEntropy(Criterion):
 
     def forward(self, model: Model, batch: Batch) -> Loss:
         sums = token_loss(model, model(batch), batch.target, self.pad)
-        logs = token_logs(sums, batch.num_tokens, len(batch))
+        logs = token_logs(sums.loss, sums.nll, batch.num_tokens, len(batch))
         return Loss(sums.loss, len(batch) if self.cfg.sentence_avg else batch.num_tokens, logs)

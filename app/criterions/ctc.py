@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from app.data.batch import Batch
 from app.interfaces import Criterion, Loss, Model, Task
+from app.modules.token_loss import token_logs
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Frames(Protocol):
 
 class CTC(Criterion):
     """Graves et al. (2006), by torch. The blank is bos, as in fairseq; eos and padding are taken from the targets."""
+
+    needs = "frame_scores"
 
     def __init__(self, cfg: CTCConfig, task: Task):
         super().__init__(cfg, task)
@@ -49,10 +52,5 @@ class CTC(Criterion):
                 zero_infinity=self.cfg.zero_infinity,
             )
         num_tokens, num_sentences = target.numel(), batch.target.size(0)
-        logs: dict[str, Tensor | float] = {
-            "loss": loss.detach(),
-            "nll_loss": loss.detach(),
-            "ntokens": num_tokens,
-            "nsentences": num_sentences,
-        }
+        logs = token_logs(loss, loss, num_tokens, num_sentences)
         return Loss(loss, num_sentences if self.cfg.sentence_avg else num_tokens, logs)

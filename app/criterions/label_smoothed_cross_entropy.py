@@ -33,7 +33,7 @@ class LabelSmoothedCrossEntropy(Criterion):
         prefix = self.cfg.ignore_prefix_size
         features, target = model(batch)[:, prefix:], batch.target[:, prefix:]
         sums = token_loss(model, features, target, self.pad, self.cfg.label_smoothing, self.cfg.report_accuracy)
-        logs = token_logs(sums, batch.num_tokens, len(batch))
+        logs = token_logs(sums.loss, sums.nll, batch.num_tokens, len(batch))
         if self.cfg.report_accuracy:
             logs |= {"n_correct": sums.correct, "total": sums.num_tokens}
         return Loss(sums.loss, len(batch) if self.cfg.sentence_avg else batch.num_tokens, logs)

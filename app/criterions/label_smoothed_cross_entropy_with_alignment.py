@@ -40,6 +40,8 @@ class Aligned(Protocol):
 class LabelSmoothedCrossEntropyWithAlignment(Criterion):
     """Garg et al. (2019, sec. 4.3). A batch without alignments has no alignment loss. `loss` is logged without it."""
 
+    needs = "features_and_attention"
+
     def __init__(self, cfg: LabelSmoothedCrossEntropyWithAlignmentConfig, task: Task):
         super().__init__(cfg, task)
         self.cfg = cfg
@@ -48,7 +50,7 @@ class LabelSmoothedCrossEntropyWithAlignment(Criterion):
     def forward(self, model: Model, batch: Batch) -> Loss:
         features, attention = cast(Aligns, model).features_and_attention(batch)
         sums = token_loss(model, features, batch.target, self.pad, self.cfg.label_smoothing)
-        loss, logs = sums.loss, token_logs(sums, batch.num_tokens, len(batch))
+        loss, logs = sums.loss, token_logs(sums.loss, sums.nll, batch.num_tokens, len(batch))
         if getattr(batch, "alignments", None) is not None:
             alignment_loss = negative_log_attention(attention, cast(Aligned, batch))
             loss = loss + self.cfg.alignment_lambda * alignment_loss

@@ -45,7 +45,7 @@ class LabelSmoothedCrossEntropyWithRDrop(Criterion):
             features, target = self._counted(model(batch)), self._counted(batch.target)
             sums = token_loss(model, features, target, self.pad, self.cfg.label_smoothing, self.cfg.report_accuracy)
             divergence = None
-        logs = token_logs(sums, batch.num_tokens, len(batch))
+        logs = token_logs(sums.loss, sums.nll, batch.num_tokens, len(batch))
         if divergence is not None:
             sums = sums._replace(loss=sums.loss + self.cfg.rdrop_alpha * divergence)
             more = {"loss": sums.loss.detach(), "nll_loss": sums.nll / 2, "rdrop_kl_loss": divergence.detach()}

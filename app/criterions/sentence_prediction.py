@@ -29,6 +29,8 @@ class SentencePrediction(Criterion):
     `batch.target` holds a class or a number for each sentence, [B] or [B, 1].
     """
 
+    needs = "classify"
+
     def __init__(self, cfg: SentencePredictionConfig, task: Task):
         super().__init__(cfg, task)
         self.cfg = cfg

@@ -36,6 +36,8 @@ class SentenceRanking(Criterion):
     `batch.target` [B] holds the right candidate's number.
     """
 
+    needs = "classify"
+
     def __init__(self, cfg: SentenceRankingConfig, task: Task):
         super().__init__(cfg, task)
         self.cfg = cfg

@@ -55,9 +55,9 @@ def lprobs_loss(lprobs: Tensor, gold: Tensor, label_smoothing: float = 0.0, gues
     return TokenLoss(loss, nll.detach(), correct, gold.numel())
 
 
-def token_logs(sums: TokenLoss, num_tokens: int, num_sentences: int) -> dict[str, Tensor | float]:
+def token_logs(loss: Tensor, nll: Tensor, num_tokens: int, num_sentences: int) -> dict[str, Tensor | float]:
     """What every criterion of tokens logs; sums, as `Loss.logs` wants them."""
-    return {"loss": sums.loss.detach(), "nll_loss": sums.nll, "ntokens": num_tokens, "nsentences": num_sentences}
+    return {"loss": loss.detach(), "nll_loss": nll.detach(), "ntokens": num_tokens, "nsentences": num_sentences}
 
 
 def projected_loss(

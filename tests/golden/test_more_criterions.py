@@ -23,7 +23,7 @@ from app.criterions.masked_lm import MaskedLM, MaskedLMConfig
 from app.criterions.sentence_prediction import SentencePrediction, SentencePredictionConfig
 from app.criterions.sentence_ranking import SentenceRanking, SentenceRankingConfig
 from app.errors import ConfigError
-from app.interfaces import Loss
+from app.interfaces import Criterion, Loss, Model
 from app.modules.adaptive_softmax import AdaptiveSoftmax
 from tests.golden.cases import Case, claimed, task_of
 
@@ -219,3 +219,10 @@ def test_nothing_to_predict_costs_nothing(make: Callable[..., Any]) -> None:
     loss.value.backward()
     assert loss.sample_size == 0
     assert torch.isfinite(model.scores[0].grad).all()
+
+
+@pytest.mark.parametrize("kind", [CTC, SentencePrediction, SentenceRanking, LabelSmoothedCrossEntropyWithAlignment])
+def test_what_not_every_model_has_is_declared(kind: type[Criterion]) -> None:
+    assert kind.needs is not None
+    assert hasattr(Given, kind.needs)
+    assert not hasattr(Model, kind.needs)
