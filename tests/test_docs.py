@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,12 @@ def test_the_tutorial_quotes_the_tested_directories() -> None:
 def known_keys() -> set[str]:
     """Every dotted key of the commands, with every option of the groups that a fairseq user is sent to."""
     keys = set()
-    chosen = ["callbacks=ema", "precision=fp16", "tracker=[wandb,tensorboard]"]
-    for command, overrides in (("train", chosen), ("train", ["lr_scheduler=fixed"]), ("generate", []), ("score", [])):
+    several = ["callbacks=ema", "precision=fp16", "tracker=[wandb,tensorboard]"]
+    groups = ("task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "search")
+    options = [[f"{group}={path.stem}" for path in (CONF / group).glob("*.yaml")] for group in groups]
+    runs = [[option for option in chosen if option] for chosen in zip_longest(*options)]
+    others = [(command, []) for command in ("generate", "score", "evaluate", "average")]
+    for command, overrides in [("train", several), *(("train", run) for run in runs), *others]:
         store_schema(command)
         with composing():
             node = compose_one(command, overrides).node
