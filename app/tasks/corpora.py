@@ -1,11 +1,16 @@
 """The directories of text that a task is given, with their weights; and the pairs of languages in them."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from app.data.corpus import PairFiles, find_pair, find_splits
-from app.errors import DataError
+from app.errors import CheckpointError, DataError
+
+LANGUAGES = "languages.json"
+Config = TypeVar("Config", bound=Any)  # of a task: a dataclass with fields that name languages
 
 
 class Corpus(NamedTuple):
@@ -67,12 +72,34 @@ def some(directory: Path) -> str:
 def language_pair(corpora: list[Corpus], source_lang: str | None, target_lang: str | None) -> tuple[str, str]:
     """What is not given is guessed where two languages exist: the source is then the first in alphabetical order."""
     for path, _ in corpora:
-        left = [lang for lang in languages(path) if lang not in (source_lang, target_lang)]
-        source_lang = source_lang or left.pop(0)
-        target_lang = target_lang or left.pop(0)
+        if source_lang is not None and target_lang is not None:
+            break
+        left = iter([lang for lang in languages(path) if lang not in (source_lang, target_lang)])
+        source_lang = source_lang or next(left, None)
+        target_lang = target_lang or next(left, None)
     if source_lang is None or target_lang is None:
-        raise DataError("task.data=null: this task has no text; give task.data=DIRECTORY")
+        places = ", ".join(str(path) for path, _ in corpora)
+        fault = f"{places}: no text in two languages" if corpora else "task.data=null: this task has no text"
+        raise DataError(f"{fault}; give task.data=DIRECTORY")
     return source_lang, target_lang
+
+
+def save_languages(directory: Path, cfg: Any, *names: str) -> None:
+    """Write these fields of a task's config: what was guessed once holds, whatever becomes of the text."""
+    temporary = directory / f".{LANGUAGES}.tmp"
+    temporary.write_text(json.dumps({name: getattr(cfg, name) for name in names}), encoding="utf-8")
+    temporary.replace(directory / LANGUAGES)
+
+
+def load_languages(directory: Path, cfg: Config) -> Config:
+    """The config with the languages that `save_languages` wrote, unless it names others."""
+    path = directory / LANGUAGES
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # older runs have none
+    except ValueError:
+        raise CheckpointError(f"{path}: is damaged; copy it again") from None
+    agree = all(getattr(cfg, name) in (None, lang) for name, lang in saved.items())
+    return replace(cfg, **saved) if agree else cfg
 
 
 def find_pairs(corpora: list[Corpus], split: str, langs: tuple[str, str]) -> list[tuple[PairFiles, float]]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from app.errors import DataError
 from app.interfaces import BatchIterator, Dataset, Generator, Model, Shard, Task
 from app.ranges import at_least, one_of, positive
 from app.search import Search
-from app.tasks.corpora import read_corpora
+from app.tasks.corpora import load_languages, read_corpora, save_languages
 from app.tasks.generator import TextGenerator
 from app.tasks.monolingual import find_split, language, splits, text_faults
 from app.tasks.preparation import Prepared, prepare
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 @dataclass
 class LanguageModelingConfig:
     data: Any  # directory of SPLIT.LANG[.gz] files, or a list of them or of {path, weight}; null: only generate
-    lang: str | None  # LANG of the files; null: the only one that the training split has
+    lang: str | None  # LANG of the files; null: the only one that there is, in the training split if it is there
     train_split: str  # the split that tokenizer and vocabulary are learnt from
     sample_break_mode: (
         str  # where a block ends: none (anywhere), complete, complete_doc (at line ends), eos (every line)
@@ -83,6 +83,7 @@ class LanguageModelingConfig:
 class LanguageModeling(Task):
     """Blocks of one text. What is prepared depends on content and settings only, and is kept in a cache."""
 
+    has_references = False
     text: Text
 
     def __init__(self, cfg: LanguageModelingConfig, make_tokenizer: Callable[[], Tokenizer], batching: BatchingConfig):
@@ -98,9 +99,11 @@ class LanguageModeling(Task):
     def prepare(self, cache_dir: Path) -> None:
         """Learn what `load` has not read. Splits are encoded when `dataset` asks for them."""
         self._cache_dir = cache_dir
+        lang = self._language()
+        self.cfg = replace(self.cfg, lang=lang)
         if hasattr(self, "text"):
             return
-        paths = [path for path, _ in find_split(self._corpora, self.cfg.train_split, self._language())]
+        paths = [path for path, _ in find_split(self._corpora, self.cfg.train_split, lang)]
         settings = LearningSettings(self.cfg.threshold, self.cfg.nwords, self.cfg.on_bad_line)
         self._use(learn(paths, self._make_tokenizer, settings, self.cfg.num_workers, cache_dir))
         log.info("vocabulary: %d pieces", len(self.target_vocabulary))
@@ -111,9 +114,11 @@ class LanguageModeling(Task):
 
     def save(self, directory: Path) -> None:
         self.text.save(directory / "text")
+        save_languages(directory, self.cfg, "lang")
 
     def load(self, directory: Path) -> None:
         self._use(Text.load(directory / "text", self._make_tokenizer))
+        self.cfg = load_languages(directory, self.cfg)
 
     def dataset(self, split: str) -> BlockDataset:
         """The split's blocks; those of every split but the training one have a context window."""

@@ -9,25 +9,28 @@ from app.tasks.corpora import Corpus, no_directory, some
 
 
 def text_faults(corpora: list[Corpus], lang: str | None, split: str) -> Iterator[str]:
-    """What is missing of `split`, and what there is instead."""
+    """What is missing, and what there is instead. `split` itself need not be there: it is what is learnt from."""
     for path, _ in corpora:
         if not path.is_dir():
             yield no_directory(path)
             continue
-        langs = sorted(find_texts(path).get(split, ()))
-        if not langs:
-            yield f"data={path}: has no text ({split}.LANG or {split}.LANG.gz); there are {some(path)}"
+        texts = find_texts(path)
+        there, langs = sorted(set().union(*texts.values())), sorted(texts.get(split, ()))
+        if not there:
+            yield f"data={path}: has no text (SPLIT.LANG or SPLIT.LANG.gz); there are {some(path)}"
         elif lang is None and len(langs) > 1:
             yield f"lang=null: {path} has {', '.join(f'{split}.{each}' for each in langs)}; set lang to one of them"
-        elif lang is not None and lang not in langs:
-            yield f"lang={lang}: {path} has no {split}.{lang}; its languages are {', '.join(langs)}"
+        elif lang is not None and lang not in there:
+            yield f"lang={lang}: {path} has no SPLIT.{lang}; its languages are {', '.join(there)}"
 
 
 def language(corpora: list[Corpus], lang: str | None, split: str) -> str:
-    """What is not given is guessed where `split` exists in one language alone."""
+    """What is not given is guessed where `split` exists in one language alone, or without it, all splits do."""
     if lang is not None:
         return lang
-    found = {each for path, _ in corpora for each in find_texts(path).get(split, ())}
+    texts = [find_texts(path) for path, _ in corpora]
+    every: set[str] = set().union(*(langs for each in texts for langs in each.values()))
+    found = set().union(*(each.get(split, ()) for each in texts)) or every
     if len(found) != 1:
         there = ", ".join(sorted(found)) or "no text"
         raise DataError(f"task.lang=null: {split} has {there}; give task.data=DIRECTORY and task.lang=LANG")

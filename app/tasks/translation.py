@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from app.errors import DataError
 from app.interfaces import BatchIterator, Dataset, Generator, Model, Shard, Task
 from app.ranges import at_least, one_of, positive
 from app.search import Search
-from app.tasks.corpora import faults, find_pairs, language_pair, read_corpora
+from app.tasks.corpora import faults, find_pairs, language_pair, load_languages, read_corpora, save_languages
 from app.tasks.generator import TextGenerator
 from app.tasks.preparation import Prepared, prepare
 from app.tasks.text import LearningSettings, Text, learn
@@ -82,9 +82,10 @@ class Translation(Task):
     def prepare(self, cache_dir: Path) -> None:
         """Learn what `load` has not read. Splits are encoded when `dataset` asks for them."""
         self._cache_dir = cache_dir
+        langs = self._languages()
+        self.cfg = replace(self.cfg, source_lang=langs[0], target_lang=langs[1])
         if hasattr(self, "source"):
             return
-        langs = self._languages()
         log.info("translation from %s to %s", *langs)
         pairs = [files for files, _ in find_pairs(self._corpora, self.cfg.train_split, langs)]
         sources, targets = [files.source for files in pairs], [files.target for files in pairs]
@@ -114,11 +115,13 @@ class Translation(Task):
         else:
             self.source.save(directory / "source")
             self.target.save(directory / "target")
+        save_languages(directory, self.cfg, "source_lang", "target_lang")
 
     def load(self, directory: Path) -> None:
         names = ["joined"] if self.cfg.joined_dictionary else ["source", "target"]
         texts = [Text.load(directory / name, self._make_tokenizer) for name in names]
         self._use(texts[0], texts[-1])
+        self.cfg = load_languages(directory, self.cfg)
 
     def dataset(self, split: str) -> PairDataset:
         """The split's pairs that training can use; which are left out, and why, is counted and logged."""

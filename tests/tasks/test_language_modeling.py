@@ -115,8 +115,8 @@ def test_directories_are_mixed_by_weight_and_share_no_block(data: Path, tmp_path
 
 FAULTS = [
     ({"data": "DATA/nowhere"}, "data=.*nowhere: no such directory"),
-    ({"data": "DATA/.."}, r"has no text \(train.LANG or train.LANG.gz\)"),
-    ({"lang": "de"}, "lang=de: .* has no train.de; its languages are txt"),
+    ({"data": "DATA/.."}, r"has no text \(SPLIT.LANG or SPLIT.LANG.gz\)"),
+    ({"lang": "de"}, "lang=de: .* has no SPLIT.de; its languages are txt"),
     ({"sample_break_mode": "line"}, "sample_break_mode=line: must be one of none, complete"),
     ({"context_window": 6}, "context_window=6: must leave room in tokens_per_sample=6"),
     ({"max_target_positions": 5}, "tokens_per_sample=6: must not be more than max_target_positions=5"),
@@ -139,6 +139,31 @@ def test_the_language_is_guessed_where_one_exists(data: Path, tmp_path: Path) ->
     assert "no valid.de; the splits are train" in "".join(replace(cfg, lang="de").check_split("valid"))
     with pytest.raises(DataError, match=r"task.lang=null: train has de, txt"):
         LanguageModeling(cfg, lambda: Pretokenized(PretokenizedConfig()), BATCHING).splits()
+
+
+def loaded(cfg: LanguageModelingConfig, run: Path) -> LanguageModeling:
+    task = LanguageModeling(cfg, lambda: Pretokenized(PretokenizedConfig()), BATCHING)
+    task.load(run)
+    return task
+
+
+def test_a_learnt_task_needs_no_training_split(data: Path, tmp_path: Path) -> None:
+    prepared(data, tmp_path / "cache").save(tmp_path / "run")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "test.txt").write_text("a b\n")
+    cfg = replace(CFG, data=str(other))
+    assert list(cfg.check()) == []
+    assert "no train.txt; the splits are test" in "".join(cfg.check_split("train"))
+    task = loaded(cfg, tmp_path / "run")
+    task.prepare(tmp_path / "cache")
+    assert len(task.dataset("test")) == 1
+
+
+def test_the_guessed_language_stays_that_of_the_run(data: Path, tmp_path: Path) -> None:
+    prepared(data, tmp_path / "cache").save(tmp_path / "run")
+    (data / "train.de").write_text("x\n")
+    assert loaded(replace(CFG, data=str(data)), tmp_path / "run").splits() == ["train", "valid"]
 
 
 RUN = [

@@ -179,6 +179,26 @@ def test_run_directory_needs_nothing_else(data: Path, tmp_path: Path) -> None:
         assert loaded.source.fingerprint() == task.source.fingerprint()
 
 
+def test_guessed_languages_stay_those_of_the_run(data: Path, tmp_path: Path) -> None:
+    cfg = replace(config(data), source_lang=None, target_lang=None)
+    prepared(cfg, tmp_path / "cache").save(tmp_path / "run")
+    for lang in ("aa", "bb"):  # first in alphabetical order, and here now
+        (data / f"valid.{lang}").write_text("?\n")
+    task = Translation(cfg, pretokenized, BATCHING)
+    task.load(tmp_path / "run")
+    assert task.references("valid") == (["a z"], ["A"])
+    other = replace(cfg, source_lang="aa", target_lang="bb")  # what is asked for is not overruled
+    task = Translation(other, pretokenized, BATCHING)
+    task.load(tmp_path / "run")
+    assert task.references("valid") == (["?"], ["?"])
+
+
+def test_languages_that_cannot_be_guessed_are_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: no text in two languages; give task.data=DIRECTORY"):
+        language_pair(read_corpora(str(tmp_path / "empty")), None, "en")
+
+
 def test_loaded_vocabulary_is_kept_when_data_is_prepared(data: Path, tmp_path: Path) -> None:
     prepared(config(data), tmp_path / "cache").save(tmp_path / "run")
     other = write(tmp_path / "other", "train", ["q r s"], ["Q R S"])
