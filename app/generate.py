@@ -27,7 +27,7 @@ def run(cfg: GenerateConfig, plugins: dict[str, Any]) -> float | None:
     lines, references, total = inputs(cfg, task)
     translations: list[str] = []
     rate = Rate()
-    with opened_output(cfg.output_file) as out:
+    with opened_output(cfg.output_file, cfg.input) as out:
         shown = cfg.output_file is not None or not sys.stdout.isatty()
         for record in progress(translate(generator, lines, references, cfg.buffer_size), total, shown):
             out.write(FORMATS[cfg.output](record))

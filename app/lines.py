@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from app.data.corpus import TextFile
-from app.errors import StorageError
+from app.errors import ConfigError, StorageError
 
 
 def read_lines(name: str) -> Iterator[str]:
@@ -24,14 +24,19 @@ def read_lines(name: str) -> Iterator[str]:
 
 
 @contextmanager
-def opened_output(name: str | None) -> Iterator[TextIO]:
-    """Where results are written: a file, or standard output for None. UTF-8, with `\\n`, whatever the locale."""
+def opened_output(name: str | None, source: str | None = None) -> Iterator[TextIO]:
+    """Where results are written: a file, or standard output for None. UTF-8, with `\\n`, whatever the locale.
+
+    Raises `ConfigError` where it is the file that lines come from, which to open would empty.
+    """
     if name is None:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
         yield sys.stdout
         sys.stdout.flush()
         return
     try:
+        if source is not None and Path(source).is_file() and Path(name).is_file() and Path(name).samefile(source):
+            raise ConfigError([f"output_file={name}: is the same file as input={source}; give another"])
         with Path(name).open("w", encoding="utf-8", newline="\n") as file:
             yield file
     except OSError as error:

@@ -180,6 +180,15 @@ def test_fairseq_lines_can_be_sorted_and_cut_as_users_do(run_dir, tmp_path):
         assert [pair.split("-")[1] for pair in a[1].split()] == [str(i) for i in range(len(h[2].split()))]
 
 
+def test_the_input_is_never_overwritten(run_dir, tmp_path):
+    given, alias = tmp_path / "a.txt", tmp_path / "b.txt"
+    given.write_text("the cat\n")
+    alias.symlink_to(given)
+    with pytest.raises(ConfigError, match="output_file=.*b.txt: is the same file as input=.*a.txt"):
+        generate.run(*configured("generate", f"checkpoint={run_dir}", f"input={given}", f"output_file={alias}"))
+    assert given.read_text() == "the cat\n"
+
+
 def test_a_line_that_is_too_long_is_refused_by_name(generator_of):
     lines = ["the cat"] * 7 + [" ".join(["the"] * 2000)]
     with pytest.raises(DataError, match=r"counted from line 6: line 3 .* has 2001 tokens"):
