@@ -19,11 +19,13 @@ def make_batches(
     max_tokens: int,
     max_sentences: int = 0,
     rng: np.random.Generator | None = None,
+    limit: str = "batching.max_tokens",
 ) -> list[Indices]:
     """Batches of sample numbers, every sample once; `max_sentences` 0 is no limit.
 
     Samples of like length stand together, so that little is padding. With `rng` the batches are formed anew from
     another order of the samples and come in random order; without, in order of length, always alike.
+    Raises `DataError`, which calls `max_tokens` by its key `limit`, for a sample that no batch can hold.
     """
     if not len(source_lengths):
         return []
@@ -31,7 +33,7 @@ def make_batches(
     if longest.max() > max_tokens:
         worst = int(longest.argmax())
         raise DataError(
-            f"batching.max_tokens={max_tokens}: sample {worst} alone has {longest[worst]} tokens; raise it, or leave "
+            f"{limit}={max_tokens}: sample {worst} alone has {longest[worst]} tokens; raise it, or leave "
             "long samples out with task.max_source_positions and task.max_target_positions"
         )
     order = _by_length(source_lengths, target_lengths, rng)

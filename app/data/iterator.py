@@ -43,7 +43,8 @@ class EpochIterator:
         """The whole epoch's batches, for one worker."""
         cfg, lengths = self._cfg, (self._dataset.source_lengths, self._dataset.target_lengths)
         if not self._trains:
-            return make_batches(*lengths, cfg.max_tokens_valid, cfg.max_sentences)
+            limit = "batching.max_tokens_valid"
+            return make_batches(*lengths, cfg.max_tokens_valid, cfg.max_sentences, limit=limit)
         rng = np.random.default_rng([cfg.seed, self.epoch])
         chosen = repeat_by_weight(self._dataset.weights, rng)
         chosen_lengths = (lengths[0][chosen], lengths[1][chosen])

@@ -108,6 +108,8 @@ def test_order_is_the_same_on_every_machine() -> None:
 def test_sample_longer_than_a_batch_is_refused() -> None:
     with pytest.raises(DataError, match="max_tokens=40: sample 1 alone has 41 tokens"):
         make_batches(*sides([(3, 4), (5, 41)]), 40)
+    with pytest.raises(DataError, match="^max_tokens_valid=40: "):
+        make_batches(*sides([(5, 41)]), 40, limit="max_tokens_valid")
 
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=12), count=st.integers(1, 9))
