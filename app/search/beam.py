@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.data.vocabulary import Vocabulary
 from app.errors import ConfigError, NumericsError
-from app.interfaces import Model
+from app.interfaces import LanguageModel, Model
 from app.ranges import at_least, positive
 from app.search import Hypothesis, Search
 from app.search.alignment import with_attention
@@ -20,7 +20,7 @@ from app.search.steps import NEVER, ban_repeated_ngrams, first_not, force, max_l
 
 @dataclass
 class BeamConfig:
-    """Lengths are in tokens without eos, unless they say otherwise."""
+    """Lengths are in tokens without eos, unless they say otherwise; the longest, without a language model's prompt."""
 
     beam: int  # hypotheses kept at every step; 1: greedy
     nbest: int  # hypotheses returned for a sentence
@@ -88,7 +88,7 @@ class BeamSearch(Search):
             raise ConfigError([f"search.lm_path={self.lm_path}: has not been loaded (app.inference.load_search does)"])
         ensemble = Ensemble(models, src_tokens, src_lengths, self.cfg.temperature, self.lm, self.cfg.lm_weight)
         sources = ensemble.encoder_outs
-        limits = self._limits(src_tokens, src_lengths, ensemble.max_len)
+        limits = self._limits(src_tokens, src_lengths, self._prompts(models, prefix_tokens), ensemble.max_len)
         beams = self._start(src_tokens)
         finished: list[list[Hypothesis]] = [[] for _ in src_tokens]
         for step in range(int(limits.max()) + 1):
@@ -107,14 +107,20 @@ class BeamSearch(Search):
             raise NumericsError("search: every output of a sentence has probability 0; allow more tokens or outputs")
         return with_attention(models, sources, best, self.bos, self.pad) if self.cfg.print_alignment else best
 
-    def _limits(self, src_tokens: Tensor, src_lengths: Tensor, max_positions: int) -> Tensor:
+    def _prompts(self, models: list[Model], prefix_tokens: Tensor | None) -> Tensor | int:
+        """How many tokens [B] of each output are given: the prefix, where language models are to continue it."""
+        if prefix_tokens is None or not all(isinstance(model, LanguageModel) for model in models):
+            return 0
+        return prefix_tokens.ne(self.pad).sum(dim=1)
+
+    def _limits(self, src_tokens: Tensor, src_lengths: Tensor, prompts: Tensor | int, max_positions: int) -> Tensor:
         """Most tokens before eos of each sentence's outputs: [B]."""
-        most = min(max_positions, self.cfg.max_len or max_positions) - 1
+        most, last = (self.cfg.max_len or max_positions) - 1, max_positions - 1
         if self.cfg.match_source_len:
             longest = src_lengths.max().expand_as(src_lengths) if self.cfg.padded_max_len else src_lengths
-            return longest.clamp(max=most)
+            return longest.clamp(max=min(most, last))
         lengths = torch.full_like(src_lengths, src_tokens.size(1)) if self.cfg.padded_max_len else src_lengths
-        return max_lengths(lengths, self.cfg.max_len_a, self.cfg.max_len_b, most)
+        return (max_lengths(lengths, self.cfg.max_len_a, self.cfg.max_len_b, most) + prompts).clamp(max=last)
 
     def _start(self, src_tokens: Tensor) -> Beams:
         """One row a sentence: the first step has nothing to choose between."""

@@ -14,7 +14,7 @@ from app.search.steps import NEVER
 
 @dataclass
 class LengthConstrainedConfig(BeamConfig):
-    min_len_a: float  # no output is shorter than min_len_a * source length (with eos) + min_len_b
+    min_len_a: float  # outputs have min_len_a * source length (with eos) + min_len_b tokens at least; see min_len
     min_len_b: int  # see min_len_a
     free_len_a: float  # from free_len_a * source length (with eos) + free_len_b on, to end costs nothing
     free_len_b: int  # see free_len_a
@@ -52,6 +52,8 @@ class Lengths(Rule):
             (beams.step >= lengths[beams.sentences]).repeat_interleave(beams.width)
             for lengths in (self.least, self.free)
         )
-        log_probs[~long, self.eos] = NEVER
+        if not long.all():
+            choice = log_probs.topk(2, dim=1).values[:, 1] > NEVER  # none at the largest length: there eos must be
+            log_probs[~long & choice, self.eos] = NEVER
         log_probs[free, self.eos] = 0.0
         return super().candidates(log_probs, beams)

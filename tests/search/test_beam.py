@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import ConfigError, NumericsError
-from tests.search.toy import EOS, PAD, VOCABULARY, TableModel, all_outputs, config, log_prob, search
+from tests.search.toy import EOS, PAD, VOCABULARY, TableLanguageModel, TableModel, all_outputs, config, log_prob, search
 
 A, B, C = 4, 5, 6
 SOURCES = st.lists(st.lists(st.integers(3, 6), min_size=1, max_size=6), min_size=1, max_size=5)
@@ -129,6 +129,17 @@ def test_prefixes_of_different_lengths_stay_with_their_sentences():
 def test_the_largest_length_cuts_a_prefix():
     (hypotheses,) = search(TableModel(), [[A]], prefix=torch.tensor([[A, B, C]]), beam=2, max_len_b=1)
     assert [h.tokens.tolist() for h in hypotheses] == [[A, EOS]]
+
+
+def test_what_a_language_model_continues_does_not_count():
+    model = TableLanguageModel()
+    model.max_positions = (50, 6)
+    prompt = torch.tensor([[A, B, C, A], [C, PAD, PAD, PAD]])
+    for changes in ({"max_len_b": 2}, {"max_len": 3, "max_len_b": 9}):
+        long, short = search(model, [[A], [B]], prefix=prompt, beam=2, min_len=9, **changes)
+        assert all(h.tokens[:4].tolist() == [A, B, C, A] for h in long)
+        assert [len(h.tokens) for h in long] == [6, 6]  # what the model can represent
+        assert [len(h.tokens) for h in short] == [1 + 2 + 1] * 2
 
 
 def test_a_prefix_wins_over_every_ban():

@@ -102,6 +102,14 @@ def test_lengths_follow_the_source(sources):
         assert all(len(h.tokens) - 1 >= len(source) + 2 for h in hypotheses)
 
 
+@settings(deadline=None, max_examples=20)
+@given(SOURCES)
+def test_the_largest_length_wins_over_the_least(sources):
+    lengths = {"min_len_a": 9.0, "free_len_a": 99.0, "max_len_b": 4}
+    for hypotheses in found("length_constrained", sources, beam=3, **lengths):
+        assert [len(h.tokens) - 1 for h in hypotheses] == [4, 4, 4]
+
+
 def test_samples_have_the_models_distribution():
     model = TableModel(scale=1.0)
     count = 4000

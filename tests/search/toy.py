@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from app.data.vocabulary import Vocabulary
-from app.interfaces import EncoderOut, Model
+from app.interfaces import EncoderOut, LanguageModel, Model
 from app.plugins import configure
 from app.search import Hypothesis, Search
 from app.search.beam import BeamConfig, BeamSearch
@@ -67,6 +67,10 @@ class TableModel(Model):
 
     def project(self, features):
         return features
+
+
+class TableLanguageModel(TableModel, LanguageModel):
+    """The same; what a search is given as the beginning of its output is taken for a line to continue."""
 
 
 def values(option: str) -> dict[str, Any]:
