@@ -11,7 +11,7 @@ from app.modules.attention import visible
 from app.modules.embedding import Embedding, EmbeddingConfig, token_embedding
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
 from app.modules.transformer_layer import NORMS, EncoderLayer, LayerConfig
-from app.ranges import at_least, divides, one_of, positive, probability
+from app.ranges import at_least, divides, one_of, positive, probability, rising_cutoffs
 
 
 @dataclass
@@ -69,9 +69,7 @@ class TransformerConfig:
             if getattr(self, f"{side}_attention_heads") > 0:
                 yield from (fault.replace("kv_heads", f"{side}_kv_heads", 1) for fault in self.layer(side).check())
         yield from self._check_sharing()
-        cutoff = self.adaptive_softmax_cutoff
-        if cutoff is not None and (not cutoff or min(cutoff) <= 0 or sorted(set(cutoff)) != cutoff):
-            yield f"adaptive_softmax_cutoff={cutoff}: must be rising numbers of words, such as [2000,10000]"
+        yield from rising_cutoffs(self, "adaptive_softmax_cutoff")
 
     def _check_sharing(self) -> Iterator[str]:
         if self.share_all_embeddings and self.encoder_embed_dim != self.decoder_embed_dim:

@@ -11,7 +11,7 @@ from app.modules.adaptive_input import AdaptiveInput
 from app.modules.embedding import EmbeddingConfig, token_embedding
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
 from app.modules.transformer_layer import NORMS, LayerConfig
-from app.ranges import at_least, divides, one_of, positive, probability
+from app.ranges import at_least, divides, one_of, positive, probability, rising_cutoffs
 
 
 @dataclass
@@ -62,10 +62,7 @@ class TransformerLMConfig:
         yield from at_least(self, 1, "adaptive_input_factor", "adaptive_softmax_factor")
         yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
         yield from one_of(self, "norm_fn", *NORMS)
-        for name in ("adaptive_input_cutoff", "adaptive_softmax_cutoff"):
-            cutoff = getattr(self, name)
-            if cutoff is not None and (not cutoff or min(cutoff) <= 0 or sorted(set(cutoff)) != cutoff):
-                yield f"{name}={cutoff}: must be rising numbers of words, such as [2000,10000]"
+        yield from rising_cutoffs(self, "adaptive_input_cutoff", "adaptive_softmax_cutoff")
         yield from self._check_sharing()
         if self.decoder_attention_heads > 0:
             yield from (fault.replace("kv_heads", "decoder_kv_heads", 1) for fault in self.layer().check())

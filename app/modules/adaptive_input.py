@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from app.errors import ConfigError
+
 
 class AdaptiveInput(nn.Module):
     """Words by falling frequency in bands that end at each cutoff; band i has width `input_dim // factor ** i`.
@@ -15,7 +17,7 @@ class AdaptiveInput(nn.Module):
         self, vocab_size: int, input_dim: int, embedding_dim: int, cutoff: list[int], factor: float, padding_idx: int
     ):
         super().__init__()
-        self.cutoff = [*cutoff, vocab_size] if vocab_size > cutoff[-1] else cutoff
+        self.cutoff = band_ends(cutoff, vocab_size, "adaptive_input_cutoff")
         self.embedding_dim, self.padding_idx = embedding_dim, padding_idx
         self.embeddings = nn.ModuleList()
         for i, (start, end) in enumerate(zip([0, *self.cutoff], self.cutoff)):
@@ -43,3 +45,10 @@ class AdaptiveInput(nn.Module):
             vectors = band(tokens[inside] - start)
             out = out.to(vectors.dtype).masked_scatter(inside[..., None], vectors)
         return out
+
+
+def band_ends(cutoff: list[int], vocab_size: int, field: str) -> list[int]:
+    """Where each part of the vocabulary ends. Raises `ConfigError` for a cutoff of the model's `field` beyond it."""
+    if cutoff[-1] > vocab_size:
+        raise ConfigError([f"model.{field}={cutoff}: the vocabulary has {vocab_size} words; lower the cutoffs"])
+    return cutoff if cutoff[-1] == vocab_size else [*cutoff, vocab_size]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.modules.adaptive_input import AdaptiveInput
+from app.modules.adaptive_input import AdaptiveInput, band_ends
 from app.modules.dropout import Dropout
 
 
@@ -21,14 +21,12 @@ class AdaptiveSoftmax(nn.Module):
         dim: int,
         cutoff: list[int],
         dropout: float,
-        factor: float,
+        factor: float = 4.0,
         tied: AdaptiveInput | None = None,
         tie_proj: bool = False,
     ):
         super().__init__()
-        if vocab_size > cutoff[-1]:
-            cutoff = [*cutoff, vocab_size]
-        self.cutoff = cutoff
+        self.cutoff = cutoff = band_ends(cutoff, vocab_size, "adaptive_softmax_cutoff")
         self.dropout = Dropout(dropout)
         self.head: nn.Module = nn.Linear(dim, cutoff[0] + len(cutoff) - 1, bias=False)
         self.tail = nn.ModuleList()

@@ -40,6 +40,9 @@ FAULTS = {
         "share_decoder_input_output_embed=false",
     ],
     "must be rising numbers of words": ["lstm", "adaptive_softmax_cutoff=[20,10]"],
+    "model.adaptive_softmax_cutoff=[10, 30]: the vocabulary has 20 words": ["lstm", "adaptive_softmax_cutoff=[10,30]"],
+    "model.adaptive_input_cutoff=[30]: the vocabulary has 20 words": ["transformer_lm", "adaptive_input=true"]
+    + ["adaptive_input_cutoff=[30]"],
     "layer 1 is [16, 3, 3]: its residual must come from 1 to 2": ["fconv", "encoder_layers=[[16,3],[16,3,3]]"],
     "layer 0 is [16]: must be [channels, width]": ["fconv_lm", "decoder_layers=[[16]]"],
     "must have one entry for each": ["fconv", "decoder_attention=[true]"],
