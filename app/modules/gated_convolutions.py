@@ -10,7 +10,6 @@ from app.modules.convolution_windows import ConvCache, past
 from app.modules.dropout import Dropout
 from app.modules.weight_norm import WeightNormConvolution, WeightNormLinear
 
-ADAPTIVE_FACTOR = 4.0  # each tail cluster's width is divided by a further power of this
 INIT_STD = 0.1  # of embeddings
 SQRT_HALF = 0.5**0.5  # keeps the variance of a sum of two
 
@@ -89,9 +88,8 @@ class ConvDecoder(GatedConvolutions):
         self.fc2: WeightNormLinear | None = None
         self.fc3: WeightNormLinear | nn.Linear | None = None
         if adaptive_softmax_cutoff is not None:
-            self.adaptive_softmax = AdaptiveSoftmax(
-                words, self.channels, adaptive_softmax_cutoff, adaptive_softmax_dropout, ADAPTIVE_FACTOR
-            )
+            cutoff, rate = adaptive_softmax_cutoff, adaptive_softmax_dropout
+            self.adaptive_softmax = AdaptiveSoftmax(words, self.channels, cutoff, rate)
             return
         self.fc2 = WeightNormLinear(self.channels, out_embed_dim)
         if share_embed:

@@ -10,7 +10,6 @@ from app.modules.adaptive_softmax import AdaptiveSoftmax
 from app.modules.dropout import Dropout
 from app.ranges import positive, probability, rising_cutoffs
 
-ADAPTIVE_FACTOR = 4.0  # each tail cluster's width is divided by a further power of this
 INIT_RANGE = 0.1  # parameters are drawn uniformly from within it (Sutskever et al., 2014, sec. 3.4, use 0.08)
 
 
@@ -72,7 +71,7 @@ class LSTMDecoder(nn.Module):
         self.adaptive_softmax: AdaptiveSoftmax | None = None
         cutoff = cfg.adaptive_softmax_cutoff
         if cutoff is not None:
-            self.adaptive_softmax = AdaptiveSoftmax(words, hidden, cutoff, cfg.decoder_dropout_out, ADAPTIVE_FACTOR)
+            self.adaptive_softmax = AdaptiveSoftmax(words, hidden, cutoff, cfg.decoder_dropout_out)
             return
         if hidden != out:
             self.additional_fc = nn.Linear(hidden, out)
