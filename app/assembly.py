@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from app.config import TrainConfig
-from app.errors import CheckpointError, ConfigError
+from app.errors import CheckpointError, ConfigError, StorageError
 from app.interfaces import Model, Task
 from app.plugins import configure
 from app.runtime.checkpoint import Checkpoint, find
@@ -21,7 +21,10 @@ from app.trainer import Parts, choose_device
 logger = logging.getLogger(__name__)
 
 CONFIG, ASSETS = "config.yaml", "task"
-SHAPING = ("task", "model", "criterion", "optimizer", "lr_scheduler", "tokenizer", "batching", "seed")
+SHAPING = ["task", "model", "criterion", "optimizer", "lr_scheduler", "tokenizer"]
+SHAPING += ["precision", "callbacks", "batching", "seed"]
+SHAPING_OF_TRAINER = ["update_freq", "clip_norm", "train_split"]
+NOT_SHAPING = {"task.num_workers", "task.on_bad_line", "batching.prefetch", "batching.max_tokens_valid"}
 
 
 def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task) -> Parts:
@@ -43,21 +46,41 @@ def num_parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def check_same_run(cfg: TrainConfig, run_dir: Path) -> None:
+    """Raise ConfigError where the checkpoints of `run_dir` must not be gone on with, or not with these settings."""
+    if not cfg.checkpoint.resume:
+        fault = f"checkpoint.resume=false: the checkpoints of {run_dir} would be overwritten; give another run_dir"
+        raise ConfigError([fault])
+    old, new = (shaping(values) for values in (stored(run_dir / CONFIG), values_of(cfg)))
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if differing:
+        changes = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in differing]
+        mend = "give another run_dir, or the old settings"
+        raise ConfigError([f"run_dir={run_dir}: holds a run with other settings; {mend}", *changes])
+
+
+def shaping(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's values, those that its result depends on, under dotted keys."""
+    groups = flat({key: values.get(key) for key in SHAPING})
+    trainer = {f"trainer.{key}": values.get("trainer", {}).get(key) for key in SHAPING_OF_TRAINER}
+    return {key: value for key, value in (groups | trainer).items() if key not in NOT_SHAPING}
+
+
 def save_config(cfg: TrainConfig, run_dir: Path) -> None:
-    """Write the resolved configuration, or raise ConfigError where the directory holds a run with other settings."""
-    path, values = run_dir / CONFIG, asdict(cfg)
-    values["task"] = {**cfg.task, "data": absolute(cfg.task.get("data"))}  # found again from any working directory
-    if path.is_file():
-        old, new = (flat({key: source[key] for key in SHAPING}) for source in (stored(path), values))
-        differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if differing:
-            changes = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in differing]
-            mend = "give another run_dir, or the old settings"
-            raise ConfigError([f"run_dir={run_dir}: holds a run with other settings; {mend}", *changes])
-    run_dir.mkdir(parents=True, exist_ok=True)
+    """Write the resolved configuration. Raises StorageError."""
+    path = run_dir / CONFIG
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values)), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values_of(cfg))), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; free space there or set run_dir elsewhere") from None
+
+
+def values_of(cfg: TrainConfig) -> dict[str, Any]:
+    """Plain values, in which the data are found from any working directory."""
+    return asdict(cfg) | {"task": {**cfg.task, "data": absolute(cfg.task.get("data"))}}
 
 
 def absolute(data: Any) -> Any:
@@ -66,7 +89,7 @@ def absolute(data: Any) -> Any:
         return [absolute(each) for each in data]
     if isinstance(data, dict):
         return {**data, "path": absolute(data.get("path"))}
-    return str(Path(data).absolute()) if isinstance(data, str) else data
+    return str(Path(data).resolve()) if isinstance(data, str) else data
 
 
 def stored(path: Path) -> dict[str, Any]:
@@ -106,9 +129,7 @@ def restore(
     `data` takes the place of task.data, `max_tokens` that of batching.max_tokens_valid.
     Raises CheckpointError where anything is missing or damaged, and ConfigError where a class is not allowed.
     """
-    run_dir = next((p for p in (path, *path.resolve().parents[:2]) if (p / CONFIG).is_file()), None)
-    if run_dir is None:
-        raise CheckpointError(f"{path}: not a run directory (no {CONFIG}); give the directory that app.train wrote")
+    run_dir = run_dir_of(path)
     values = stored(run_dir / CONFIG)
     cfg = config_of(values, run_dir)
     if data is not None:
@@ -124,6 +145,14 @@ def restore(
     model = make_model(task)
     checkpoint.load_model(model, checkpoint.inference_weights)
     return Restored(cfg, task, model.to(device).eval(), checkpoint, run_dir)
+
+
+def run_dir_of(path: Path) -> Path:
+    """The run directory that `path` is, or that it is a checkpoint of."""
+    found = next((p for p in (path, *path.resolve().parents[:2]) if (p / CONFIG).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{path}: not a run directory (no {CONFIG}); give the directory that app.train wrote")
+    return found
 
 
 def config_of(values: Mapping[str, Any], run_dir: Path) -> TrainConfig:

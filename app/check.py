@@ -81,8 +81,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     task, model, trainer = (sections.get(name) for name in ("task", "model", "trainer"))
     batching, checkpoint = sections.get("batching"), sections.get("checkpoint")
     if trainer is not None and task is not None and hasattr(task, "check_split"):
-        validates = trainer.validate_interval or trainer.validate_interval_updates
-        for name in ["train_split", "valid_split"] if validates else ["train_split"]:
+        for name in ["train_split", "valid_split"] if validating(trainer) else ["train_split"]:
             yield from (f"trainer.{name}: {fault}" for fault in task.check_split(getattr(trainer, name)))
     if getattr(model, "share_all_embeddings", False) and not getattr(task, "joined_dictionary", True):
         yield "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true"
@@ -92,14 +91,49 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
             limit = f"task.max_{side}_positions={longest}"
             yield f"batching.max_tokens={batching.max_tokens}: smaller than {limit}; raise the one or lower the other"
     if checkpoint is not None and trainer is not None and "scorer" in plugins:
-        known = ["loss", "nll_loss", "ppl", *(plugins["scorer"] if trainer.decode_valid else ())]
-        if checkpoint.metric not in known:
-            yield f"checkpoint.metric={checkpoint.metric}: this run will have {', '.join(known)}; see scorer=..."
+        yield from metric_faults(checkpoint, trainer, sections, plugins)
+    needs = getattr(class_of(plugins.get("criterion")), "needs", None)
+    model_class = class_of(plugins.get("model"))
+    if needs is not None and model_class is not None and not hasattr(model_class, needs):
+        yield f"criterion: asks its model for `{needs}`, which {model_class.__name__} does not have; choose another"
+    if batching is not None and task is not None and validating(trainer):
+        longest = max(getattr(task, f"max_{side}_positions", 0) for side in ("source", "target"))
+        if 0 < batching.max_tokens_valid < longest:
+            limit = f"the longest sentence that task.max_..._positions={longest} allows"
+            yield f"batching.max_tokens_valid={batching.max_tokens_valid}: smaller than {limit}; raise it"
     if trainer is not None:
         yield from device_faults(trainer.device)
     if plugins.get("optimizer") is not None:
         yield from optimizer_faults(plugins["optimizer"])
         yield from scheduler_faults(sections.get("optimizer"), plugins.get("lr_scheduler"))
+
+
+def validating(trainer: Any) -> bool:
+    """Whether a run validates at all."""
+    return trainer is not None and bool(trainer.validate_interval or trainer.validate_interval_updates)
+
+
+def metric_faults(
+    checkpoint: Any, trainer: Any, sections: Mapping[str, Any], plugins: Mapping[str, Any]
+) -> Iterator[str]:
+    """The metric that says which checkpoint is best must be one that the run has, and be read the right way round."""
+    better = dict.fromkeys(("loss", "nll_loss", "ppl"), "min")
+    if getattr(sections.get("criterion"), "report_accuracy", False):
+        better["accuracy"] = "max"
+    if trainer.decode_valid and getattr(class_of(plugins.get("task")), "has_references", True):
+        scorers = {name: class_of(made) for name, made in plugins["scorer"].items()}
+        better |= {name: "max" if getattr(made, "higher_is_better", True) else "min" for name, made in scorers.items()}
+    if checkpoint.metric not in better:
+        yield f"checkpoint.metric={checkpoint.metric}: this run will have {', '.join(better)}; see scorer=..."
+    elif checkpoint.mode in ("min", "max") and checkpoint.mode != better[checkpoint.metric]:
+        mode = better[checkpoint.metric]
+        fault = f"the best {checkpoint.metric} is the {mode}; set checkpoint.mode={mode}"
+        yield f"checkpoint.mode={checkpoint.mode}: {fault}"
+
+
+def class_of(factory: Any) -> Any:
+    """The class that a configured factory makes, None where it could not be configured."""
+    return getattr(factory, "func", None)
 
 
 def device_faults(device: str, key: str = "trainer.device") -> Iterator[str]:

@@ -49,7 +49,7 @@ class CheckpointConfig:
     metric: str  # the validation metric that says which is best: loss, nll_loss, ppl, bleu, chrf, ...
     mode: str  # min or max: which direction of the metric is better
     resume: bool  # go on from the run directory's newest valid checkpoint; false: refuse a directory that holds one
-    finetune_from: str | None  # run or checkpoint directory whose weights start a new run
+    finetune_from: str | None  # run or checkpoint directory whose weights and vocabularies start a new run
 
     def check(self) -> Iterator[str]:
         yield from at_least(self, 0, "save_interval_updates", "keep_best")

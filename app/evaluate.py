@@ -12,11 +12,11 @@ def run(cfg: EvaluateConfig, plugins: dict[str, Any]) -> float:
     """Print the metrics and return the loss, in base 2 a token."""
     import torch
 
-    from app.assembly import restore, restored_precision
+    from app.assembly import restore
     from app.interfaces import Criterion
     from app.meters import Meters
     from app.plugins import configure
-    from app.runtime.precision import PreciseOptimizer
+    from app.runtime.precision import PreciseOptimizer, Precision
     from app.trainer import choose_device
 
     if cfg.num_threads:
@@ -27,10 +27,10 @@ def run(cfg: EvaluateConfig, plugins: dict[str, Any]) -> float:
     task.prepare(Path(cfg.cache_dir))
     make_criterion = configure(restored.cfg.criterion, Criterion, "criterion", check=False)
     criterion = make_criterion(task).to(device).train(False)
-    precision = restored_precision(restored.cfg.precision, device)
-    optimizer = PreciseOptimizer(
-        torch.optim.SGD(restored.model.parameters()), precision
-    )  # it is only asked for autocast
+    if any(True for _ in criterion.parameters()):
+        criterion.load_state_dict(restored.checkpoint.state()["criterion"])
+    precision = configure(restored.cfg.precision, Precision, "precision", check=False)(device)
+    optimizer = PreciseOptimizer(torch.optim.SGD(restored.model.parameters()), precision)  # only asked for autocast
     meters = Meters()
     for batch in task.get_batch_iterator(task.dataset(cfg.split)):
         meters.add([task.valid_step(batch.to(device), restored.model, criterion, optimizer)])

@@ -31,14 +31,16 @@ class Meters:
         self.num_clipped += 0 < clip_norm < gnorm
 
     def means(self) -> dict[str, float]:
-        """loss, nll_loss and ppl, and accuracy in percent where it was counted."""
-        metrics = {"loss": self.sums["loss"] / max(self.sample_size, 1) / LN2}
-        if "nll_loss" in self.sums:
-            metrics["nll_loss"] = self.sums["nll_loss"] / max(self.sums["ntokens"], 1) / LN2
-        metrics["ppl"] = 2.0 ** min(metrics.get("nll_loss", metrics["loss"]), 100.0)
-        if "n_correct" in self.sums:
-            metrics["accuracy"] = 100 * self.sums["n_correct"] / max(self.sums["total"], 1)
-        return metrics
+        """loss, nll_loss (the loss, where no other is logged), ppl; accuracy in percent; other parts of the loss."""
+        sums, size = self.sums, max(self.sample_size, 1)
+        metrics = {"loss": sums["loss"] / size / LN2}
+        has_nll = "nll_loss" in sums
+        metrics["nll_loss"] = sums["nll_loss"] / max(sums["ntokens"], 1) / LN2 if has_nll else metrics["loss"]
+        metrics["ppl"] = 2.0 ** min(metrics["nll_loss"], 100.0)
+        if "n_correct" in sums:
+            metrics["accuracy"] = 100 * sums["n_correct"] / max(sums["total"], 1)
+        parts = [name for name in sums if name.endswith("_loss") and name != "nll_loss"]
+        return metrics | {name: sums[name] / size / LN2 for name in parts}
 
     def rates(self) -> dict[str, float]:
         """wps (target tokens a second), ups, gnorm and clip (the share of updates that were clipped)."""

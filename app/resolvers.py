@@ -12,7 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 # what may differ between two commands that go on with the same run: how long, where, and how it is watched and judged
 NOT_IN_RUN_NAME = {"hydra", "checkpoint", "tracker", "cache_dir", "run_dir", "search", "scorer"}
-NOT_IN_RUN_NAME_OF_TRAINER = {"max_update", "max_epoch", "stop_time_hours", "patience", "log_interval", "num_threads"}
+NOT_IN_RUN_NAME_OF = {
+    "trainer": {"max_update", "max_epoch", "stop_time_hours", "patience", "log_interval", "num_threads"},
+    "task": {"num_workers", "on_bad_line"},
+    "batching": {"prefetch", "max_tokens_valid"},
+}
 
 
 def register_resolvers() -> None:
@@ -31,8 +35,9 @@ def run_name(*, _root_: DictConfig) -> str:
         values = {str(name): resolved(_root_, str(name)) for name in _root_ if name not in NOT_IN_RUN_NAME}
     except OmegaConfBaseException:  # told where it stands, by the check; such a run never starts
         return name
-    if isinstance(values.get("trainer"), dict):
-        values["trainer"] = {k: v for k, v in values["trainer"].items() if k not in NOT_IN_RUN_NAME_OF_TRAINER}
+    for group, names in NOT_IN_RUN_NAME_OF.items():
+        if isinstance(values.get(group), dict):
+            values[group] = {k: v for k, v in values[group].items() if k not in names}
     return f"{name}-{digest(values)}"
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from app.cli import command
 from app.config import TrainConfig
-from app.errors import ConfigError
 
 logger = logging.getLogger("app.train")  # as a program this module is __main__
 
@@ -16,8 +15,8 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
     """Returns the best value of `checkpoint.metric`, for sweepers."""
     import torch
 
-    from app.assembly import ASSETS, build, num_parameters, save_config
-    from app.runtime.checkpoint import find
+    from app.assembly import ASSETS, build, check_same_run, num_parameters, run_dir_of, save_config
+    from app.runtime.checkpoint import Checkpoints, find
     from app.runtime.lock import locked
     from app.runtime.memory import keep_buffers
     from app.summary import conclude
@@ -29,23 +28,26 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
         torch.set_num_threads(cfg.trainer.num_threads)
     run_dir = Path(cfg.run_dir)
     with locked(run_dir):
-        save_config(cfg, run_dir)
+        there = Checkpoints(cfg.checkpoint, run_dir).all()
+        if there:
+            check_same_run(cfg, run_dir)
+        first = None if cfg.checkpoint.finetune_from is None else Path(cfg.checkpoint.finetune_from)
         task = plugins["task"](plugins["tokenizer"], cfg.batching)
+        if there or first is not None:  # pieces keep the numbers that the weights know them by
+            task.load((run_dir if there or first is None else run_dir_of(first)) / ASSETS)
         task.prepare(Path(cfg.cache_dir))
+        save_config(cfg, run_dir)
         task.save(run_dir / ASSETS)
         parts = build(cfg, plugins, task)
         trackers = Trackers(plugins["tracker"], run_dir)
         evaluate = evaluation(cfg, plugins, task) if cfg.trainer.decode_valid and plugins["scorer"] else None
         trainer = Trainer(cfg.trainer, cfg.checkpoint, cfg.seed, run_dir, parts, trackers, evaluate)
         newest = trainer.checkpoints.newest()
-        if newest is not None and not cfg.checkpoint.resume:
-            fault = f"checkpoint.resume=false: {newest.path} would be overwritten; give another run_dir, or resume"
-            raise ConfigError([fault])
         if newest is not None:
             trainer.load(newest)
             logger.info("going on from %s", newest.path)
-        elif cfg.checkpoint.finetune_from is not None:
-            start = find(Path(cfg.checkpoint.finetune_from), cfg.checkpoint.metric, cfg.checkpoint.mode)
+        elif first is not None:
+            start = find(first, cfg.checkpoint.metric, cfg.checkpoint.mode)
             start.load_model(parts.model, start.inference_weights)
             logger.info("starting from the weights of %s", start.path)
         trackers.start(asdict(cfg), trainer.num_updates)

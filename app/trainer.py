@@ -70,7 +70,7 @@ class Trainer:
         self.best: float | None = None  # of checkpoint.metric
         self.num_validations_without_gain = 0
         self.valid_metrics: dict[str, float] = {}
-        self.validated_at = self.saved_at = -1
+        self.validated_at = self.saved_at = self.validated_epoch = -1
         self.wall_before, self.started_at = 0.0, time.perf_counter()
         self.itr: BatchIterator | None = None  # of this epoch
         self.position: dict[str, int] | None = None  # where a checkpoint's iterator stood
@@ -80,6 +80,8 @@ class Trainer:
         with self.signals:
             self.each_callback(lambda callback: callback.on_start(self))
             train_set = self.task.dataset(self.cfg.train_split)
+            if self.cfg.validate_interval or self.cfg.validate_interval_updates:  # read now, so that faults are now too
+                self.valid_set = self.task.dataset(self.cfg.valid_split)
             while not self.stop_reason():
                 itr = self.batches(train_set)
                 for batches in grouped(itr, self.cfg.update_freq):
@@ -148,17 +150,18 @@ class Trainer:
         validates = by_updates or due(self.epoch, self.cfg.validate_interval)
         if validates and self.validated_at != self.num_updates:
             self.validate_and_judge()
-        self.lr_scheduler.step(self.epoch, self.valid_metrics[self.checkpoint_cfg.metric] if validates else None)
+        judged = self.valid_metrics[self.checkpoint_cfg.metric] if self.validated_epoch == self.epoch else None
+        self.lr_scheduler.step(self.epoch, judged)
         self.each_callback(lambda callback: callback.after_epoch(self))
         self.epoch, self.itr = self.epoch + 1, None
         if validates or due(self.num_updates, self.checkpoint_cfg.save_interval_updates):
             self.save()
 
     def validate_and_judge(self) -> None:
-        self.validated_at = self.num_updates
+        self.validated_at, self.validated_epoch = self.num_updates, self.epoch
         self.valid_metrics = self.validate()
         self.judge(self.valid_metrics[self.checkpoint_cfg.metric])
-        best = {f"best_{self.checkpoint_cfg.metric}": self.best or 0.0}
+        best = {} if self.best is None else {f"best_{self.checkpoint_cfg.metric}": self.best}
         self.trackers.log("valid", self.num_updates, {**self.valid_metrics, **best, "epoch": self.epoch})
 
     def validate(self) -> dict[str, float]:
@@ -166,7 +169,7 @@ class Trainer:
         self.each_callback(lambda callback: callback.before_validation(self))
         self.model.eval()
         meters = Meters()
-        for batch in self.task.get_batch_iterator(self.task.dataset(self.cfg.valid_split)):
+        for batch in self.task.get_batch_iterator(self.valid_set):
             meters.add([self.task.valid_step(batch.to(self.device), self.model, self.criterion, self.optimizer)])
         metrics = meters.means() | (self.evaluate(self.model) if self.evaluate else {})
         self.each_callback(lambda callback: callback.after_validation(self, metrics))
@@ -175,7 +178,7 @@ class Trainer:
     def judge(self, value: float) -> None:
         """Note whether the checkpoint metric got better."""
         sign = 1 if self.checkpoint_cfg.mode == "max" else -1
-        if self.best is None or sign * value > sign * self.best:
+        if math.isfinite(value) and (self.best is None or sign * value > sign * self.best):
             self.best, self.num_validations_without_gain = value, 0
         else:
             self.num_validations_without_gain += 1
@@ -228,11 +231,14 @@ class Trainer:
             "num_updates": self.num_updates,
             "num_skipped": self.num_skipped,
             "iterator": self.itr.state_dict() if self.itr is not None else {"epoch": self.epoch, "num_samples": 0},
+            "metric": self.checkpoint_cfg.metric,
             "best": self.best,
             "num_validations_without_gain": self.num_validations_without_gain,
             "validated_at": self.validated_at,
+            "validated_epoch": self.validated_epoch,
             "valid_metrics": self.valid_metrics,
             "train_wall": self.train_wall,
+            "criterion": self.criterion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
@@ -248,9 +254,11 @@ class Trainer:
             callback.load_state_dict(state["callbacks"].get(name, {}))
             if "averaged.safetensors" in checkpoint.files:
                 callback.load_averaged(checkpoint.tensors("averaged.safetensors"))
-        for name in ("num_updates", "num_skipped", "best", "validated_at", "valid_metrics"):
+        self.criterion.load_state_dict(state["criterion"])
+        for name in ("num_updates", "num_skipped", "validated_at", "validated_epoch", "valid_metrics"):
             setattr(self, name, state[name])
-        self.num_validations_without_gain = state["num_validations_without_gain"]
+        if state["metric"] == self.checkpoint_cfg.metric:
+            self.best, self.num_validations_without_gain = state["best"], state["num_validations_without_gain"]
         self.saved_at, self.wall_before = self.num_updates, state["train_wall"]
         self.position = state["iterator"]
         self.epoch = state["iterator"]["epoch"]

@@ -58,6 +58,10 @@ BAD = [
     ("run_dir=data/train.xx", "train.xx is not a directory"),
     ("cache_dir=data/train.xx/below", "train.xx is not a directory"),
     ("seed=-1", "seed=-1: must be 0 or more"),
+    # the metric that says which checkpoint is best
+    ("checkpoint.metric=bleu", "the best bleu is the max; set checkpoint.mode=max"),
+    ("checkpoint.mode=max", "the best loss is the min; set checkpoint.mode=min"),
+    ("batching.max_tokens_valid=100", "batching.max_tokens_valid=100: smaller than the longest sentence"),
     # names
     ("model=transfomer", "model=transfomer: no such option of model; the nearest is transformer"),
     ("task=translate", "task=translate: no such option of task; the nearest is translation"),
@@ -159,6 +163,11 @@ def test_a_bad_configuration_is_refused(bad: str, words: str, here: Path, capsys
 def test_rules_between_sections(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     err = told(capsys, *GOOD, "task.joined_dictionary=false", "model.share_all_embeddings=true")
     assert "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true" in err
+    err = told(capsys, *GOOD, "scorer=[ter]", "checkpoint.metric=ter", "checkpoint.mode=max")
+    assert "checkpoint.mode=max: the best ter is the min; set checkpoint.mode=min" in err
+    text = ["task=language_modeling", "task.data=data", "task.lang=xx", "model=transformer_lm"]
+    err = told(capsys, *text, "checkpoint.metric=bleu", "checkpoint.mode=max")
+    assert "checkpoint.metric=bleu: this run will have loss, nll_loss, ppl" in err
 
 
 def test_all_faults_come_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

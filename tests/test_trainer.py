@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -182,9 +183,64 @@ def test_other_settings_in_the_same_directory_are_refused(tmp_path: Path) -> Non
     train(tmp_path, "trainer.max_update=3", "trainer.log_interval=1")
 
 
+def test_settings_that_shape_nothing_may_change(tmp_path: Path) -> None:
+    train(tmp_path, "trainer.max_update=2")
+    train(tmp_path, "trainer.max_update=3", "task.num_workers=2", "batching.prefetch=0", "task.on_bad_line=skip")
+
+
+@pytest.mark.parametrize("change", ["trainer.update_freq=2", "precision=bf16", "callbacks=ema"])
+def test_settings_that_shape_the_result_may_not(change: str, tmp_path: Path) -> None:
+    train(tmp_path, "trainer.max_update=2")
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        train(tmp_path, "trainer.max_update=2", change)
+
+
+def test_before_the_first_checkpoint_everything_may_change(tmp_path: Path) -> None:
+    run_dir = train(tmp_path, "trainer.max_update=2")
+    shutil.rmtree(run_dir / "checkpoints")
+    train(tmp_path, "trainer.max_update=2", "model.dropout=0.2")
+    assert restore(run_dir).cfg.model["dropout"] == 0.2
+
+
+def test_pieces_keep_their_numbers_when_the_text_changes(tmp_path: Path) -> None:
+    """What is learnt from the text is learnt once in a run: the weights know the pieces by their numbers."""
+    run_dir = train(tmp_path, "trainer.max_update=2")
+    before = restore(run_dir).task.source_vocabulary
+    write_corpus(tmp_path / "corpus", seed=7)
+    with (tmp_path / "corpus" / "train.xx").open("a") as source, (tmp_path / "corpus" / "train.yy").open("a") as target:
+        source.write("unseen words\n" * 50)
+        target.write("MORE\n" * 50)
+    train(tmp_path, "trainer.max_update=4")
+    assert restore(run_dir).task.source_vocabulary == before
+
+
+def test_finetuning_on_other_text_keeps_the_vocabularies(tmp_path: Path) -> None:
+    first = train(tmp_path / "first", "trainer.max_update=2")
+    other = write_corpus(tmp_path / "other", seed=5)
+    (other / "train.xx").write_text((other / "train.xx").read_text().replace("ba", "new"))
+    second = train(tmp_path / "second", "trainer.max_update=1", f"checkpoint.finetune_from={first}", corpus=other)
+    vocabularies = [restore(run_dir).task.source_vocabulary for run_dir in (first, second)]
+    assert vocabularies[0] == vocabularies[1]
+
+
+def test_a_validation_that_is_not_a_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    validate, values = Trainer.validate, iter([float("nan"), 3.0, 2.0])
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: validate(trainer) | {"loss": next(values)})
+    run_dir = train(tmp_path, NO_EPOCHS, "trainer.max_update=3", "trainer.validate_interval_updates=1")
+    assert [line.get("best_loss") for line in metrics(run_dir, "valid")] == [None, 3.0, 2.0]
+    assert restore(run_dir).checkpoint.num_updates == 3
+
+
+def test_another_metric_starts_its_own_best(tmp_path: Path) -> None:
+    train(tmp_path, "trainer.max_update=2")
+    run_dir = train(tmp_path, "trainer.max_update=4", "checkpoint.metric=ppl")
+    last = metrics(run_dir, "valid")[-1]
+    assert last["best_ppl"] == last["ppl"]
+
+
 def test_a_run_that_must_not_resume_overwrites_nothing(tmp_path: Path) -> None:
     train(tmp_path, "trainer.max_update=2", "checkpoint.resume=false")
-    with pytest.raises(ConfigError, match="update_00000002 would be overwritten"):
+    with pytest.raises(ConfigError, match="the checkpoints of .* would be overwritten"):
         train(tmp_path, "trainer.max_update=2", "checkpoint.resume=false")
 
 

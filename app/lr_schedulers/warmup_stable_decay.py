@@ -30,7 +30,7 @@ class WarmupStableDecayConfig:
 class WarmupStableDecay(LRScheduler):
     """Hu et al. (2024, MiniCPM, sec. 4); shapes of the decay as in Haegele et al. (2024, sec. 3).
 
-    The run's length enters only where the decay begins, so that a stopped run may be carried on with a later end.
+    The run's length enters only where the decay begins: runs of different lengths are equal up to the first decay.
     """
 
     def __init__(self, cfg: WarmupStableDecayConfig, optimizer: torch.optim.Optimizer):

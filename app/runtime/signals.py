@@ -9,7 +9,9 @@ CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 class StopSignals:
-    """Inside `with`, `received` is the number of the first signal that came, or None. A second one ends the process.
+    """Inside `with`, `received` is the number of the first signal that came, or None.
+
+    The same one again ends the process, but for SIGUSR2, which schedulers repeat, and which SIGTERM may follow.
 
     A handler that was there before (submitit's, for SIGUSR2) is called by `pass_on`, once the state is saved.
     """
@@ -30,9 +32,9 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if number == self.received and number != signal.SIGUSR2:
             os._exit(128 + number)
-        self.received = number
+        self.received = self.received or number
 
     def pass_on(self) -> None:
         """Call the handler that was there before for the signal that came, if it is a function."""

@@ -39,6 +39,12 @@ class TestSignals:
         finally:
             signal.signal(signal.SIGUSR2, before)
 
+    def test_another_one_changes_nothing(self) -> None:
+        with StopSignals() as signals:
+            for number in (signal.SIGUSR2, signal.SIGUSR2, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            assert signals.received == signal.SIGUSR2
+
     def test_the_second_ends_the_process(self) -> None:
         program = (
             "import os, signal\nfrom app.runtime.signals import StopSignals\n"
