@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from app.interfaces import Cache, EncoderOut, Model, Task
 from app.modules.activations import ACTIVATIONS, GATED
-from app.modules.attention import visible
-from app.modules.embedding import Embedding, EmbeddingConfig, token_embedding
+from app.modules.embedding import EmbeddingConfig, token_embedding
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
-from app.modules.transformer_layer import NORMS, EncoderLayer, LayerConfig
+from app.modules.transformer_encoder import EncoderConfig, TransformerEncoder
+from app.modules.transformer_layer import NORMS, LayerConfig
 from app.ranges import at_least, divides, one_of, positive, probability, rising_cutoffs
 
 
@@ -100,6 +100,11 @@ class TransformerConfig:
             dropout=self.dropout,
         )
 
+    def encoder(self) -> EncoderConfig:
+        return EncoderConfig(
+            self.embedding("encoder"), self.layer("encoder"), self.encoder_layers, self.encoder_normalize_before
+        )
+
     def decoder(self) -> DecoderConfig:
         adaptive = None
         if self.adaptive_softmax_cutoff is not None:
@@ -139,23 +144,14 @@ class TransformerConfig:
         )
 
 
-class Encoder(Embedding):
-    """A stack of encoder layers."""
+class Encoder(TransformerEncoder):
+    """The encoder, as `Transformer` makes it from its own config."""
 
     def __init__(self, cfg: TransformerConfig, embed_tokens: nn.Embedding):
-        super().__init__(cfg.embedding("encoder"), embed_tokens)
-        self.layers = nn.ModuleList(EncoderLayer(cfg.layer("encoder")) for _ in range(cfg.encoder_layers))
-        self.layer_norm = (
-            cfg.layer("encoder").make_norm(cfg.encoder_embed_dim) if cfg.encoder_normalize_before else None
-        )
+        super().__init__(cfg.encoder(), embed_tokens)
 
     def forward(self, src_tokens: Tensor) -> EncoderOut:
-        keep = src_tokens.ne(self.padding_idx)  # [B, S]
-        x = self.embed(src_tokens)
-        mask = visible(keep)
-        for layer in self.layers:
-            x = layer(x, mask)
-        return EncoderOut(x if self.layer_norm is None else self.layer_norm(x), keep)
+        return EncoderOut(*self.states(src_tokens))
 
 
 class Transformer(Model):
