@@ -1,0 +1,83 @@
+"""Faults on request: what the tests of `tests/faults` need to break a run at an exact place.
+
+`FAULT=kill:update@7` kills the process at update 7. The variable lists `ACTION:POINT@NUMBER#RANK` with commas; without
+`@NUMBER` every time, without `#RANK` on every worker. While it is unset, `reach` does nothing and costs nothing.
+
+Points are named by the code that calls `reach`; one that passes no number is counted from 1 in each process. Actions:
+`kill`, `stop`, `term`, `int` and `usr2` send this process a signal, `hang` sleeps for ten minutes, `full` is a full
+disk. Every other word (`nan`, `inf`, `spike`, `oom`, `differ`) is handed to the caller, who spoils what it holds.
+"""
+
+import errno
+import os
+import re
+import signal
+import time
+from collections import Counter
+from functools import cache
+from typing import NamedTuple
+
+from app.errors import ConfigError
+
+SIGNALS = {
+    "kill": signal.SIGKILL,
+    "stop": signal.SIGSTOP,
+    "term": signal.SIGTERM,
+    "int": signal.SIGINT,
+    "usr2": signal.SIGUSR2,
+}
+FORM = re.compile(r"(\w+):([\w.]+)(?:@(\d+))?(?:#(\d+))?")
+
+times: Counter[str] = Counter()  # how often a point that passes no number was reached
+
+
+class Fault(NamedTuple):
+    """One thing that FAULT asks for."""
+
+    action: str
+    point: str
+    number: int | None  # which time, or which update; None: every time
+    rank: int | None  # which worker; None: all
+
+
+def parse(text: str) -> tuple[Fault, ...]:
+    """The faults that FAULT lists. Raises ConfigError for what is not of the form."""
+    faults = []
+    for word in filter(None, text.split(",")):
+        if (match := FORM.fullmatch(word)) is None:
+            raise ConfigError([f"FAULT={word}: must be ACTION:POINT@NUMBER#RANK, such as kill:update@7; or unset it"])
+        action, point, number, rank = match.groups()
+        faults.append(Fault(action, point, int(number) if number else None, int(rank) if rank else None))
+    return tuple(faults)
+
+
+@cache
+def asked() -> tuple[Fault, ...]:
+    """What the environment of this process asks for."""
+    return parse(os.environ.get("FAULT", ""))
+
+
+def reach(point: str, number: int | None = None) -> str | None:
+    """Called where a fault may be wanted. Returns an action that is the caller's to do, else None."""
+    if not asked():
+        return None
+    if number is None:
+        times[point] += 1
+        number = times[point]
+    rank = int(os.environ.get("RANK", "0"))
+    for fault in asked():
+        if fault.point == point and fault.number in (None, number) and fault.rank in (None, rank):
+            return _do(fault.action)
+    return None
+
+
+def _do(action: str) -> str | None:
+    if action in SIGNALS:
+        os.kill(os.getpid(), SIGNALS[action])
+    elif action == "hang":
+        time.sleep(600)
+    elif action == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    else:
+        return action
+    return None
