@@ -191,4 +191,4 @@ class Transformer(Model):
     def cross_attention(self, prev_output_tokens: Tensor, encoder_out: EncoderOut) -> Tensor | None:
         if self.cfg.no_cross_attention:
             return None
-        return self.decoder.cross_attention(prev_output_tokens, encoder_out)
+        return self.decoder.with_attention(prev_output_tokens, encoder_out)[1]

@@ -132,10 +132,10 @@ class MultiheadAttention(nn.Module):
         k, v = F.linear(memory, weight, bias).chunk(2, dim=-1)
         return self._split(k), self._split(v)
 
-    def weights_over(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What `over` weighs the memory with, mean over heads: [B, T, S]."""
+    def weights_over(self, x: Tensor, memory: Tensor, mask: Tensor | None = None, heads: int | None = None) -> Tensor:
+        """What `over` weighs the memory with, mean over the first `heads` heads, or all: [B, T, S]."""
         q, k = self._split(self.q_proj(x)), self.keys_values(memory)[0]
-        return _weights(q, self._shared(k), mask, causal=False).mean(dim=1)
+        return _weights(q, self._shared(k), mask, causal=False)[:, :heads].mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)  # [B, T, H * d] -> [B, H, T, d]

@@ -100,8 +100,7 @@ class Decoder(Embedding):
             x = layer(x, states, mask, None if cache is None else cache.layers[i])
         if cache is not None:
             cache.step += 1
-        x = x if self.layer_norm is None else self.layer_norm(x)
-        return x if self.project_out_dim is None else self.project_out_dim(x)
+        return self._features(x)
 
     def project(self, features: Tensor) -> Tensor:
         """[..., D] -> scores [..., V]; with an adaptive softmax log-probabilities."""
@@ -111,15 +110,29 @@ class Decoder(Embedding):
     def new_cache(self) -> TransformerCache:
         return TransformerCache(len(self.layers))
 
-    def cross_attention(self, tokens: Tensor, memory: Memory) -> Tensor:
-        """The last layer's attention to the encoder, mean over heads: [B, T, S]."""
+    def with_attention(
+        self, tokens: Tensor, memory: Memory, layer: int = -1, heads: int | None = None, full_context: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Features [B, T, D], and what `layer` attends to in the encoder, mean over its first `heads` heads [B, T, S].
+
+        With `full_context` positions see the later ones too.
+        """
         x, states, mask = self._inputs(tokens, memory, None)
         assert states is not None
-        for layer in self.layers[:-1]:
-            x = layer(x, states, mask)
-        last = self.layers[-1]
-        assert isinstance(last, DecoderLayer)
-        return last.cross_attention(x, states, mask)
+        keep = tokens.ne(self.padding_idx) if full_context else None
+        attention = states
+        for each in self.layers:
+            assert isinstance(each, DecoderLayer)
+            x = each.attend_self(x, states, mask, None, keep)
+            if each is self.layers[layer]:
+                attention = each.memory_weights(x, states, mask, heads)
+            x = each.feed_forward(each.attend_memory(x, states, mask))
+        return self._features(x), attention
+
+    def _features(self, x: Tensor) -> Tensor:
+        """What stands behind the last layer."""
+        x = x if self.layer_norm is None else self.layer_norm(x)
+        return x if self.project_out_dim is None else self.project_out_dim(x)
 
     def _inputs(
         self, tokens: Tensor, memory: Memory | None, step: int | None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from app.modules.activations import ACTIVATIONS, GATED
-from app.modules.attention import KeyValues, MultiheadAttention
+from app.modules.attention import KeyValues, MultiheadAttention, visible
 from app.modules.dropout import Dropout
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": partial(nn.RMSNorm, eps=1e-6)}
@@ -123,26 +123,44 @@ class DecoderLayer(Layer):
         self, x: Tensor, memory: Tensor | None, mask: Tensor | None, cache: tuple[KeyValues, KeyValues] | None = None
     ) -> Tensor:
         """x [B, T, D], memory [B, S, E] with mask [B, 1, 1, S] -> [B, T, D]; with a cache T = 1."""
-        x = self.attend_self(x, memory, mask, cache)
-        if self.encoder_attn is not None and memory is not None:
-            y = self.before(self.encoder_attn_layer_norm, x)
-            y = self.encoder_attn.over(y, memory, mask, None if cache is None else cache[1])
-            x = self.after(self.encoder_attn_layer_norm, x, y)
-        return self.feed_forward(x)
+        return self.feed_forward(self.attend_memory(self.attend_self(x, memory, mask, cache), memory, mask, cache))
 
-    def cross_attention(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """The weights of the attention to memory, mean over heads: [B, T, S]."""
+    def attend_memory(
+        self,
+        x: Tensor,
+        memory: Tensor | None,
+        mask: Tensor | None,
+        cache: tuple[KeyValues, KeyValues] | None = None,
+    ) -> Tensor:
+        """The part that attends to the encoder's states, if there is one."""
+        if self.encoder_attn is None or memory is None:
+            return x
+        y = self.before(self.encoder_attn_layer_norm, x)
+        y = self.encoder_attn.over(y, memory, mask, None if cache is None else cache[1])
+        return self.after(self.encoder_attn_layer_norm, x, y)
+
+    def memory_weights(self, x: Tensor, memory: Tensor, mask: Tensor | None, heads: int | None = None) -> Tensor:
+        """What `attend_memory` of x attends to, mean over the first `heads` heads, or all: [B, T, S]."""
         assert self.encoder_attn is not None
-        x = self.attend_self(x, memory, mask, None)
-        return self.encoder_attn.weights_over(self.before(self.encoder_attn_layer_norm, x), memory, mask)
+        return self.encoder_attn.weights_over(self.before(self.encoder_attn_layer_norm, x), memory, mask, heads)
 
     def attend_self(
-        self, x: Tensor, memory: Tensor | None, mask: Tensor | None, cache: tuple[KeyValues, KeyValues] | None
+        self,
+        x: Tensor,
+        memory: Tensor | None,
+        mask: Tensor | None,
+        cache: tuple[KeyValues, KeyValues] | None,
+        keep: Tensor | None = None,
     ) -> Tensor:
-        """The self-attention part; with `cross_self_attention` it sees the encoder's states in front of the target."""
+        """The self-attention part; with `cross_self_attention` it sees the encoder's states in front of the target.
+
+        With `keep` [B, T] a position sees all that are kept, the later ones too, rather than those up to itself.
+        """
         seen = None if cache is None else cache[0]
         y = self.before(self.self_attn_layer_norm, x)
-        if not self.cross_self_attention or memory is None:
+        if keep is not None:
+            y = self.self_attn(y, visible(keep), head_scale=self.c_attn)
+        elif not self.cross_self_attention or memory is None:
             y = self.self_attn(y, causal=True, cache=seen, head_scale=self.c_attn)
         else:
             rows = x.size(0) // memory.size(0)
