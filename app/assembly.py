@@ -2,17 +2,17 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from app.config import TrainConfig
-from app.errors import CheckpointError, ConfigError, StorageError
+from app.errors import CheckpointError
 from app.interfaces import Model, Task
 from app.plugins import configure
+from app.run_config import CONFIG, run_dir_of, stored
 from app.runtime.checkpoint import Checkpoint, find
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.seeds import set_seed
@@ -20,11 +20,7 @@ from app.trainer import Parts, choose_device
 
 logger = logging.getLogger(__name__)
 
-CONFIG, ASSETS = "config.yaml", "task"
-SHAPING = ["task", "model", "criterion", "optimizer", "lr_scheduler", "tokenizer"]
-SHAPING += ["precision", "callbacks", "batching", "seed"]
-SHAPING_OF_TRAINER = ["update_freq", "clip_norm", "train_split"]
-NOT_SHAPING = {"task.num_workers", "task.on_bad_line", "batching.prefetch", "batching.max_tokens_valid"}
+ASSETS = "task"
 
 
 def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task) -> Parts:
@@ -44,70 +40,6 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task) -> Parts:
 def num_parameters(model: torch.nn.Module) -> int:
     """Trained numbers, shared ones counted once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def check_same_run(cfg: TrainConfig, run_dir: Path) -> None:
-    """Raise ConfigError where the checkpoints of `run_dir` must not be gone on with, or not with these settings."""
-    if not cfg.checkpoint.resume:
-        fault = f"checkpoint.resume=false: the checkpoints of {run_dir} would be overwritten; give another run_dir"
-        raise ConfigError([fault])
-    old, new = (shaping(values) for values in (stored(run_dir / CONFIG), values_of(cfg)))
-    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if differing:
-        changes = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in differing]
-        mend = "give another run_dir, or the old settings"
-        raise ConfigError([f"run_dir={run_dir}: holds a run with other settings; {mend}", *changes])
-
-
-def shaping(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a run's values, those that its result depends on, under dotted keys."""
-    groups = flat({key: values.get(key) for key in SHAPING})
-    trainer = {f"trainer.{key}": values.get("trainer", {}).get(key) for key in SHAPING_OF_TRAINER}
-    return {key: value for key, value in (groups | trainer).items() if key not in NOT_SHAPING}
-
-
-def save_config(cfg: TrainConfig, run_dir: Path) -> None:
-    """Write the resolved configuration. Raises StorageError."""
-    path = run_dir / CONFIG
-    temporary = path.with_suffix(".tmp")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values_of(cfg))), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}; free space there or set run_dir elsewhere") from None
-
-
-def values_of(cfg: TrainConfig) -> dict[str, Any]:
-    """Plain values, in which the data are found from any working directory."""
-    return asdict(cfg) | {"task": {**cfg.task, "data": absolute(cfg.task.get("data"))}}
-
-
-def absolute(data: Any) -> Any:
-    """A task's directory, list of directories or of {path, weight}, with absolute paths."""
-    if isinstance(data, list):
-        return [absolute(each) for each in data]
-    if isinstance(data, dict):
-        return {**data, "path": absolute(data.get("path"))}
-    return str(Path(data).resolve()) if isinstance(data, str) else data
-
-
-def stored(path: Path) -> dict[str, Any]:
-    """The plain values of a stored configuration. Nothing in it is resolved or run."""
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:  # whatever a YAML parser says of a damaged file
-        raise CheckpointError(f"{path}: not a readable configuration ({type(error).__name__})") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: not a configuration of a run")
-    return {str(key): value for key, value in values.items()}
-
-
-def flat(values: Any, key: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted keys."""
-    if not isinstance(values, dict):
-        return {key: values}
-    return {k: v for name, child in values.items() for k, v in flat(child, f"{key}.{name}".lstrip(".")).items()}
 
 
 @dataclass
@@ -145,14 +77,6 @@ def restore(
     model = make_model(task)
     checkpoint.load_model(model, checkpoint.inference_weights)
     return Restored(cfg, task, model.to(device).eval(), checkpoint, run_dir)
-
-
-def run_dir_of(path: Path) -> Path:
-    """The run directory that `path` is, or that it is a checkpoint of."""
-    found = next((p for p in (path, *path.resolve().parents[:2]) if (p / CONFIG).is_file()), None)
-    if found is None:
-        raise CheckpointError(f"{path}: not a run directory (no {CONFIG}); give the directory that app.train wrote")
-    return found
 
 
 def config_of(values: Mapping[str, Any], run_dir: Path) -> TrainConfig:

@@ -19,7 +19,8 @@ log = logging.getLogger("average")
 
 def run(cfg: AverageConfig, plugins: dict[str, Any]) -> None:
     """Write a run directory that every command reads like a trained one; training does not go on from it."""
-    from app.assembly import ASSETS, CONFIG, stored
+    from app.assembly import ASSETS
+    from app.run_config import CONFIG, stored
     from app.runtime.checkpoint import Checkpoints
 
     home, output = Path(cfg.run), Path(cfg.output)

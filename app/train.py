@@ -15,10 +15,12 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
     """Returns the best value of `checkpoint.metric`, for sweepers."""
     import torch
 
-    from app.assembly import ASSETS, build, check_same_run, num_parameters, run_dir_of, save_config
+    from app.assembly import ASSETS, build, num_parameters
+    from app.run_config import check_same_run, run_dir_of, save_config
     from app.runtime.checkpoint import Checkpoints, find
     from app.runtime.lock import locked
     from app.runtime.memory import keep_buffers
+    from app.runtime.outcome import noted
     from app.summary import conclude
     from app.trackers.fanout import Trackers
     from app.trainer import Trainer
@@ -27,7 +29,7 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
     run_dir = Path(cfg.run_dir)
-    with locked(run_dir):
+    with locked(run_dir), noted(run_dir):
         there = Checkpoints(cfg.checkpoint, run_dir).all()
         if there:
             check_same_run(cfg, run_dir)

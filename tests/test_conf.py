@@ -89,6 +89,8 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "tasks": {"interfaces", "data", "tokenizers", "search", "scorers"},
     "callbacks": {"interfaces"},
     "meters": {"interfaces"},
+    "run_config": set(),
+    "reporting": {"run_config", "runtime", "trackers"},
     "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data", "meters"},
 }
 FOUNDATIONS = {"config", "schema", "ranges", "errors"}
