@@ -1,5 +1,8 @@
 """Text: `SPLIT.LANG` or `SPLIT.LANG.gz`, a sentence a line; in parallel text the lines of two files belong together.
 
+A directory that holds fairseq's binarised data instead has `SPLIT.SRC-TGT.LANG.idx`, or `SPLIT.idx` of one text, whose
+language is called `idx` here; text beside it is not looked at.
+
 Lines end at `\\n` and nowhere else (`str.splitlines` would also cut at U+2028 and shift a parallel corpus). A carriage
 return before it and a byte order mark at the file's start are not text. Files are streamed, never held.
 """
@@ -13,6 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from app.data.indexed import SUFFIX
 from app.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -30,14 +34,35 @@ class PairFiles(NamedTuple):
 
 
 def find_file(directory: Path, split: str, lang: str) -> Path | None:
-    """The file of a split in a language, plain or compressed; None where there is none."""
+    """The file of a split in a language, plain, compressed or binarised; None where there is none."""
+    if is_binarised(directory):
+        return find_binarised(directory, split, lang)
     found = [path for path in (directory / f"{split}.{lang}", directory / f"{split}.{lang}.gz") if path.is_file()]
     if len(found) == 2:
         raise DataError(f"{found[0]}: stands beside {found[1].name}; remove one of the two")
     return found[0] if found else None
 
 
+def is_binarised(directory: Path) -> bool:
+    return next(directory.glob(f"*{SUFFIX}"), None) is not None
+
+
+def find_binarised(directory: Path, split: str, lang: str) -> Path | None:
+    """The one `.idx` of a split in a language, which several pairs of languages may have."""
+    of_one_text = [directory / f"{split}{SUFFIX}"] if lang == SUFFIX[1:] else []
+    named = [*of_one_text, *sorted(directory.glob(f"{split}.*-*.{lang}{SUFFIX}"))]
+    found = [path for path in named if path.is_file()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{directory}: {lang} of {split} stands in {names}; put each pair into a directory of its own")
+    return found[0] if found else None
+
+
 def find_pair(directory: Path, split: str, source_lang: str, target_lang: str) -> PairFiles | None:
+    for pair in (f"{source_lang}-{target_lang}", f"{target_lang}-{source_lang}"):
+        both = [directory / f"{split}.{pair}.{lang}{SUFFIX}" for lang in (source_lang, target_lang)]
+        if all(path.is_file() for path in both):
+            return PairFiles(*both)
     source, target = (find_file(directory, split, lang) for lang in (source_lang, target_lang))
     if source is None and target is None:
         return None
@@ -48,15 +73,37 @@ def find_pair(directory: Path, split: str, source_lang: str, target_lang: str) -
 
 
 def find_texts(directory: Path) -> dict[str, set[str]]:
-    """{split: languages} of all that is named SPLIT.LANG or SPLIT.LANG.gz."""
+    """{split: languages} of all that is named SPLIT.LANG or SPLIT.LANG.gz, or of what is binarised."""
     if not directory.is_dir():
         raise DataError(f"{directory}: no such directory; give the one that holds SPLIT.LANG files")
     splits: dict[str, set[str]] = {}
-    for path in directory.iterdir():
-        split, _, lang = path.name.removesuffix(".gz").rpartition(".")
+    ids = is_binarised(directory)
+    for path in directory.glob(f"*{SUFFIX}") if ids else directory.iterdir():
+        split, lang = binarised_name(path) if ids else text_name(path)
         if split and lang and path.is_file():
             splits.setdefault(split, set()).add(lang)
     return dict(sorted(splits.items()))
+
+
+def text_name(path: Path) -> tuple[str, str]:
+    """Split and language; both are empty where the name has none."""
+    split, _, lang = path.name.removesuffix(".gz").rpartition(".")
+    return split, lang
+
+
+def binarised_name(path: Path) -> tuple[str, str]:
+    """`train.de-en.de.idx` -> train, de; `train.idx` -> train, idx."""
+    *split, pair, lang = ["", "", *path.stem.split(".")]
+    if lang in pair.split("-") and "-" in pair:
+        return ".".join(split[2:]), lang
+    return path.stem, SUFFIX[1:]
+
+
+def binarised_pair(directory: Path) -> list[str]:
+    """Source and target as the names of binarised files say; nothing where they name no pair or several."""
+    stems = [path.stem.split(".") for path in directory.glob(f"*.*-*.*{SUFFIX}")]
+    pairs = {parts[-2] for parts in stems if parts[-1] in parts[-2].split("-")}
+    return pairs.pop().split("-") if len(pairs) == 1 else []
 
 
 def find_splits(directory: Path) -> dict[str, set[str]]:

@@ -1,7 +1,7 @@
 """Encoded samples of one split, and which of them are used."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ class Samples(Protocol):
 
     def collate(self, samples: NDArray[np.int64]) -> Batch:
         """[B] sample numbers -> padded tensors."""
+
+
+@runtime_checkable
+class Redrawn(Protocol):
+    """Samples that look different in every epoch: masked, or noised."""
+
+    def in_epoch(self, epoch: int) -> Samples:
+        """The samples as this epoch shows them, a pure function of its number; 0: as validation does."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.batching import Indices, make_batches, padding_share, repeat_by_weight, share, skip_samples
-from app.data.dataset import Samples
+from app.data.dataset import Redrawn, Samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -75,7 +75,8 @@ class EpochIterator:
     def __iter__(self) -> Iterator[Batch]:
         steps = self._steps()
         samples = (step.samples for step in steps)
-        for step, batch in zip(steps, prefetched(self._dataset.collate, samples, self._cfg.prefetch)):
+        dataset = self._dataset.in_epoch(self.epoch) if isinstance(self._dataset, Redrawn) else self._dataset
+        for step, batch in zip(steps, prefetched(dataset.collate, samples, self._cfg.prefetch)):
             self.num_samples += step.num_samples
             yield batch
 

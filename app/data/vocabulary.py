@@ -1,7 +1,7 @@
 """Pieces <-> ids, in fairseq's `dict.txt` format."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +25,26 @@ class Vocabulary:
 
     @classmethod
     def from_counts(
-        cls, counts: Mapping[str, int], threshold: int = 0, nwords: int = 0, padding_factor: int = 8
+        cls,
+        counts: Mapping[str, int],
+        threshold: int = 0,
+        nwords: int = 0,
+        padding_factor: int = 8,
+        symbols: Sequence[str] = (),
     ) -> "Vocabulary":
         """The pieces seen at least `threshold` times, most frequent first, ties in alphabetical order.
 
         At most `nwords` of them, the four specials counted (0: no limit); then `madeupword0000`, ... with count 0 until
-        the size is a multiple of `padding_factor`, which matrix units like.
+        the size is a multiple of `padding_factor`, which matrix units like. `symbols`, such as `<mask>`, come last,
+        with count 1, and count in the size.
         """
-        kept = [(piece, n) for piece, n in counts.items() if n >= threshold and piece not in SPECIALS]
+        kept = [(piece, n) for piece, n in counts.items() if n >= threshold and piece not in (*SPECIALS, *symbols)]
         kept.sort(key=lambda entry: (-entry[1], entry[0]))
         if nwords > 0:
             kept = kept[: max(0, nwords - len(SPECIALS))]
-        missing = -(len(kept) + len(SPECIALS)) % padding_factor
+        missing = -(len(kept) + len(SPECIALS) + len(symbols)) % padding_factor
         kept += [(f"madeupword{i:04d}", 0) for i in range(missing)]
+        kept += [(symbol, 1) for symbol in symbols]
         return cls([piece for piece, _ in kept], [n for _, n in kept])
 
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from app.data.corpus import PairFiles, find_pair, find_splits
+from app.data.corpus import PairFiles, binarised_pair, find_pair, find_splits
 from app.errors import CheckpointError, DataError
 
 LANGUAGES = "languages.json"
@@ -59,8 +59,8 @@ def no_directory(path: Path) -> str:
 
 
 def languages(directory: Path) -> list[str]:
-    """The languages of the directory's parallel text, in alphabetical order."""
-    return sorted(set().union(*find_splits(directory).values()))
+    """The languages of the directory's parallel text, in alphabetical order; of binarised data, source and target."""
+    return binarised_pair(directory) or sorted(set().union(*find_splits(directory).values()))
 
 
 def some(directory: Path) -> str:

@@ -16,6 +16,7 @@ from app.data.cache import cached, digest, key
 from app.data.corpus import TextFile, read_together
 from app.data.parallel import in_chunks, parallel_map
 from app.data.store import Store, write_store
+from app.tasks.binarised import binarised, decoded_lines, encoded_rows, stores_in_place
 from app.tasks.text import CHUNK, Text
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,11 @@ def prepare(
 ) -> Prepared:
     """Find the encoded rows in the cache, or encode them with `num_workers` processes (0: one a core).
 
-    Each directory gives a file for each of `texts`, in this order, whose lines belong together.
+    Each directory gives a file for each of `texts`, in this order, whose lines belong together. What fairseq binarised
+    is read where it is; several such directories are put together in the cache.
     """
+    if (there := stores_in_place(files, tuple(texts.values()))) is not None:
+        return Prepared(files[0][0].parent, there, [len(there[0])], 0)
     name = key(
         version=VERSION,
         files=[[digest(path, cache_dir) for path in paths] for paths in files],
@@ -57,7 +61,7 @@ def prepare(
             ]
             for i, paths in enumerate(files):
                 reader = _Reader(paths, on_bad_line)
-                for encoded in parallel_map(_Encoder(tuple(texts.values())), reader.chunks(), num_workers):
+                for encoded in reader.encoded(tuple(texts.values()), num_workers):
                     for add, (ids, lengths) in zip(adds, encoded, strict=True):
                         add(ids, lengths)
                     counts["rows"][i] += len(encoded[0][1])
@@ -70,12 +74,25 @@ def prepare(
     return Prepared(directory, stores, counts["rows"], sum(counts["bad_lines"]))
 
 
+def rows_of(paths: Sequence[Path], texts: Sequence[Text], on_bad_line: str) -> Iterator[tuple[str, ...] | None]:
+    """The lines that belong together, as text; None for a bad one. Ids are turned into text."""
+    if binarised(paths):
+        return zip(*(decoded_lines(path, text) for path, text in zip(paths, texts, strict=True)), strict=True)
+    return read_together(*(TextFile(path, on_bad_line) for path in paths))
+
+
 class _Reader:
     """The rows of files that belong together, in chunks, with a progress bar on a terminal's standard error."""
 
     def __init__(self, paths: Sequence[Path], on_bad_line: str):
         self._paths, self._on_bad_line = paths, on_bad_line
         self.bad_lines = 0
+
+    def encoded(self, texts: tuple[Text, ...], num_workers: int) -> Iterator[list[Encoded]]:
+        """Ids and lengths for each file, chunk by chunk."""
+        if binarised(self._paths):
+            return encoded_rows(self._paths, texts)
+        return parallel_map(_Encoder(texts), self.chunks(), num_workers)
 
     def chunks(self) -> Iterator[list[tuple[str, ...]]]:
         files = [TextFile(path, self._on_bad_line) for path in self._paths]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from app.data.cache import cached, digest, key
 from app.data.corpus import TextFile
 from app.data.parallel import in_chunks, parallel_map
-from app.data.vocabulary import Vocabulary
+from app.data.vocabulary import SPECIALS, Vocabulary
+from app.tasks.binarised import binarised, read_vocabulary, ready_tokenizer
 from app.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class LearningSettings:
     threshold: int
     nwords: int
     on_bad_line: str
+    symbols: tuple[str, ...] = ()  # entries of the vocabulary that no text has, such as `<mask>`
 
 
 class Text:
@@ -58,6 +60,11 @@ class Text:
         rows = [self.vocabulary.encode(self.tokenizer.encode(line)) for line in lines]
         return np.concatenate(rows), np.array([len(row) for row in rows])
 
+    def word_begins(self) -> NDArray[np.bool_]:
+        """[V] whether a piece starts a word, as the four specials do. See `Tokenizer.begins_word`."""
+        begins = self.tokenizer.begins_word
+        return np.array([piece in SPECIALS or begins(piece) for piece in self.vocabulary.pieces])
+
     def fingerprint(self) -> str:
         """A name for everything that the ids of a line depend on."""
         with tempfile.TemporaryDirectory() as directory:
@@ -78,7 +85,9 @@ def learn(
     num_workers: int,
     cache_dir: Path,
 ) -> Text:
-    """The text of these files: found in the cache, or learnt from them and put there."""
+    """The text of these files: found in the cache, or learnt from them and put there. Binarised data brings its own."""
+    if binarised(paths):
+        return Text(ready_tokenizer(make_tokenizer, paths[0]), read_vocabulary(paths, settings.symbols))
     tokenizer = make_tokenizer()
     name = key(
         version=VERSION,
@@ -95,7 +104,7 @@ def learn(
         chunks = in_chunks(_lines(paths, settings.on_bad_line), CHUNK)
         for chunk_counts in parallel_map(_PieceCounter(tokenizer), chunks, num_workers):
             counts.update(chunk_counts)
-        vocabulary = Vocabulary.from_counts(counts, settings.threshold, settings.nwords)
+        vocabulary = Vocabulary.from_counts(counts, settings.threshold, settings.nwords, symbols=settings.symbols)
         Text(tokenizer, vocabulary).save(directory)
 
     return Text.load(cached(cache_dir / f"text-{name}", build), make_tokenizer)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.config import BatchingConfig
-from app.data.corpus import TextFile, find_splits, read_together
+from app.data.corpus import find_splits
 from app.data.dataset import PairDataset
 from app.data.iterator import EpochIterator
 from app.errors import DataError
@@ -18,7 +18,7 @@ from app.ranges import at_least, one_of, positive
 from app.search import Search
 from app.tasks.corpora import faults, find_pairs, language_pair, load_languages, read_corpora, save_languages
 from app.tasks.generator import TextGenerator
-from app.tasks.preparation import Prepared, prepare
+from app.tasks.preparation import Prepared, prepare, rows_of
 from app.tasks.text import LearningSettings, Text, learn
 from app.tokenizers import Tokenizer
 
@@ -169,7 +169,7 @@ class Translation(Task):
         policy = "error" if self.cfg.on_bad_line == "error" else "replace"
         lines: tuple[list[str], list[str]] = ([], [])
         for files, _ in find_pairs(self._corpora, split, self._languages()):
-            for pair in read_together(*(TextFile(path, policy) for path in files)):
+            for pair in rows_of(files, (self.source, self.target), policy):
                 for side, line in zip(lines, pair or ()):
                     side.append(line)
         return lines

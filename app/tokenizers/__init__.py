@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.errors import ConfigError
+
 
 class Tokenizer(ABC):
     """Splits a line into pieces and joins pieces into a line. One instance serves one vocabulary.
@@ -29,6 +31,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def decode(self, pieces: list[str]) -> str:
         """The line that `pieces` spell, as a reader expects it."""
+
+    def begins_word(self, piece: str) -> bool:
+        """Whether a piece starts a word, for masks of whole words. `ConfigError` where pieces do not say."""
+        raise ConfigError([f"tokenizer: the pieces of {type(self).__name__} do not say where words start; choose word"])
 
     def save(self, directory: Path) -> None:
         """Write what was learnt into an existing directory."""

@@ -13,6 +13,7 @@ from app.ranges import at_least, existing_file, one_of, positive
 from app.tokenizers import Tokenizer
 
 MODEL = "sentencepiece.model"  # file name in a run directory
+SPACE = "▁"  # in front of a piece that starts a word
 THREADS = 4  # sums over threads depend on their number, so it may not follow the machine's
 
 
@@ -90,6 +91,9 @@ class SentencePiece(Tokenizer):
 
     def decode(self, pieces: list[str]) -> str:
         return str(self._processor.decode(pieces))
+
+    def begins_word(self, piece: str) -> bool:
+        return piece.startswith(SPACE)
 
     def save(self, directory: Path) -> None:
         (directory / MODEL).write_bytes(self._processor.serialized_model_proto())

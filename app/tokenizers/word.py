@@ -26,5 +26,8 @@ class Word(Tokenizer):
     def encode(self, line: str) -> list[str]:
         return PIECES.findall(SPACE + line.replace(" ", SPACE)) if line else []
 
+    def begins_word(self, piece: str) -> bool:
+        return piece.startswith(SPACE)
+
     def decode(self, pieces: list[str]) -> str:
         return "".join(pieces).removeprefix(SPACE).replace(SPACE, " ")

@@ -100,3 +100,9 @@ def test_orders_cuts_and_pads_as_fairseq(path: Path) -> None:
         )
         assert vocabulary.pieces == result["symbols"]
         assert vocabulary.counts == result["counts"]
+
+
+def test_symbols_come_last_and_count_in_the_size() -> None:
+    vocabulary = Vocabulary.from_counts({"a": 3, "<mask>": 2, "b": 1}, padding_factor=8, symbols=["<mask>"])
+    assert vocabulary.pieces[4:] == ["a", "b", "madeupword0000", "<mask>"]
+    assert vocabulary.counts[4:] == [3, 1, 0, 1]

@@ -144,3 +144,10 @@ def test_subword_bpe_says_what_is_wrong_with_codes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a file of subword-nmt codes"):
         SubwordBPE(SubwordBPEConfig(str(tmp_path / "codes"), "@@")).train([])
     assert len(list(SubwordBPEConfig(str(tmp_path / "nowhere"), "").check())) == 2
+
+
+def test_pieces_that_start_words() -> None:
+    word = Word(WordConfig())
+    assert [word.begins_word(piece) for piece in word.encode("well, go")] == [True, False, True]
+    with pytest.raises(ConfigError, match="the pieces of Byte do not say where words start"):
+        Byte(ByteConfig()).begins_word("<0x41>")
