@@ -6,9 +6,10 @@ it, positionally. It is chosen in `conf/<kind>/*.yaml` by `_target_` and made by
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -194,6 +195,7 @@ class Task(ABC):
 
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary
+    classification_heads: Mapping[str, int] = MappingProxyType({})  # that a model gets: name and number of classes
 
     @abstractmethod
     def __init__(self, cfg: Any, make_tokenizer: Callable[[], Any], batching: BatchingConfig): ...

@@ -155,7 +155,7 @@ def search_equals_one_without_a_cache(model: Model, case: Case) -> None:
     """Beam search over batches that shrink, on sources padded at the end as the program pads them."""
     source, lengths = case.tensors["in/src_tokens"], case.tensors["in/src_lengths"]
     source = source.gather(1, source.eq(PAD).long().argsort(dim=1, stable=True))
-    words = vocabulary(case.tensors["out/lprobs"].size(-1))
+    words = vocabulary(case.tensors.get("out/lprobs", case.tensors["out/logits"]).size(-1))
     search = BeamSearch(config(beam=4, nbest=4, max_len_a=1.0, max_len_b=3), words)
     quick, slow = (search.generate([each], source, lengths) for each in (model, Recomputing(model)))
     for ours, theirs in zip(quick, slow, strict=True):
