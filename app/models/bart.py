@@ -42,7 +42,7 @@ class Bart(Transformer):
         )
 
     def classify(self, batch: Batch, head: str) -> Tensor:
-        """[B, C]: the head's scores of the features at each sentence's last eos; the decoder reads the sentence again."""
+        """[B, C]: the head's scores of the features at each sentence's last eos; the decoder reads it again too."""
         tokens = batch.src_tokens
         features = self.decode(tokens, self.encode(tokens, batch.src_lengths))
         last = tokens.eq(self.eos).cumsum(dim=1).argmax(dim=1)  # [B], the first of the largest counts
