@@ -27,6 +27,7 @@ from app.errors import ConfigError, Stopped, UserError
 from app.plugins import open_search_paths
 from app.resolvers import register_resolvers
 from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
+from app.sweepers.registration import register_sweepers
 
 Function = Callable[[Any, dict[str, Any]], float | None]
 
@@ -51,6 +52,8 @@ def command(config_name: str, function: Function) -> Callable[[], None]:
                     "1"  # what composes raises no error of Hydra's; ours are to reach `told`
                 )
                 check_command_line(args)
+            if args.multirun:
+                register_sweepers()
             hydra.main(str(CONF), config_name, version_base="1.3")(job)()
 
     return main
@@ -101,7 +104,8 @@ def store_schema(config_name: str) -> None:
 
 
 def root_of(config_name: str) -> type:
-    root: type = getattr(config, f"{config_name.capitalize()}Config")
+    words = (word.capitalize() for word in config_name.split("_"))
+    root: type = getattr(config, f"{''.join(words)}Config")
     return root
 
 

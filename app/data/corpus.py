@@ -100,10 +100,13 @@ def binarised_name(path: Path) -> tuple[str, str]:
 
 
 def binarised_pair(directory: Path) -> list[str]:
-    """Source and target as the names of binarised files say; nothing where they name no pair or several."""
-    stems = [path.stem.split(".") for path in directory.glob(f"*.*-*.*{SUFFIX}")]
-    pairs = {parts[-2] for parts in stems if parts[-1] in parts[-2].split("-")}
-    return pairs.pop().split("-") if len(pairs) == 1 else []
+    """Source and target as the names of binarised files say; nothing where they name no whole pair or several."""
+    pairs: dict[str, set[str]] = {}
+    for path in directory.glob(f"*.*-*.*{SUFFIX}"):
+        *_, pair, lang = path.stem.split(".")
+        pairs.setdefault(pair, set()).add(lang)
+    whole = [pair.split("-") for pair, langs in pairs.items() if langs == {*pair.split("-")}]
+    return whole[0] if len(whole) == 1 else []
 
 
 def find_splits(directory: Path) -> dict[str, set[str]]:

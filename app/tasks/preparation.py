@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,10 +74,12 @@ def prepare(
     return Prepared(directory, stores, counts["rows"], sum(counts["bad_lines"]))
 
 
-def rows_of(paths: Sequence[Path], texts: Sequence[Text], on_bad_line: str) -> Iterator[tuple[str, ...] | None]:
-    """The lines that belong together, as text; None for a bad one. Ids are turned into text."""
+def rows_of(
+    paths: Sequence[Path], texts: Callable[[], Sequence[Text]], on_bad_line: str
+) -> Iterator[tuple[str, ...] | None]:
+    """The lines that belong together, as text; None for a bad one. Ids become text by `texts`, which text needs not."""
     if binarised(paths):
-        return zip(*(decoded_lines(path, text) for path, text in zip(paths, texts, strict=True)), strict=True)
+        return zip(*(decoded_lines(path, text) for path, text in zip(paths, texts(), strict=True)), strict=True)
     return read_together(*(TextFile(path, on_bad_line) for path in paths))
 
 

@@ -169,7 +169,7 @@ class Translation(Task):
         policy = "error" if self.cfg.on_bad_line == "error" else "replace"
         lines: tuple[list[str], list[str]] = ([], [])
         for files, _ in find_pairs(self._corpora, split, self._languages()):
-            for pair in rows_of(files, (self.source, self.target), policy):
+            for pair in rows_of(files, lambda: (self.source, self.target), policy):
                 for side, line in zip(lines, pair or ()):
                     side.append(line)
         return lines

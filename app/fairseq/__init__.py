@@ -1,0 +1,1 @@
+"""What fairseq's users bring along: checkpoints, binarised data and command lines. Only commands import from here."""
