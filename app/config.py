@@ -43,20 +43,38 @@ class TrainerConfig:
 class CheckpointConfig:
     """What is saved, when, and what is kept."""
 
-    save_interval_updates: int  # also save every N updates; 0: only after each validation
+    save_interval: int  # also save every N epochs; 0: only after each validation
+    save_interval_updates: int  # also save every N updates; 0: see save_interval
+    save_interval_minutes: float  # also save when the last save is N minutes ago; 0: never for that
     keep_last: int  # newest checkpoints to keep; at least 1
     keep_best: int  # best checkpoints to keep; 0: none
+    keep_interval_updates_pattern: int  # also keep every checkpoint of a multiple of N updates; 0: none
     metric: str  # the validation metric that says which is best: loss, nll_loss, ppl, bleu, chrf, ...
     mode: str  # min or max: which direction of the metric is better
+    save_async: bool  # write while training goes on; false: training waits for the disk
+    on_write_error: str  # warn: train on, and save at the next interval; stop: end with exit code 5
     resume: bool  # go on from the run directory's newest valid checkpoint; false: refuse a directory that holds one
+    may_differ: list[str]  # settings that may differ from those that the run directory's checkpoints were made with
     finetune_from: str | None  # run or checkpoint directory whose weights and vocabularies start a new run
+    finetune_partial: bool  # take the weights whose names and shapes fit; false: all must fit
+    reset_optimizer: bool  # false: finetune_from gives the optimizer's state too, and the averages of callbacks
+    reset_lr_scheduler: bool  # false: finetune_from gives the schedule's state and the number of updates too
+    reset_meters: bool  # false: finetune_from gives the best metric, patience and training time so far too
+    reset_dataloader: bool  # false: finetune_from gives the position in the data too
 
     def check(self) -> Iterator[str]:
-        yield from at_least(self, 0, "save_interval_updates", "keep_best")
+        yield from at_least(self, 0, "save_interval", "save_interval_updates", "save_interval_minutes")
+        yield from at_least(self, 0, "keep_best", "keep_interval_updates_pattern")
         yield from positive(self, "keep_last")
         yield from one_of(self, "mode", "min", "max")
+        yield from one_of(self, "on_write_error", "warn", "stop")
         if self.finetune_from is not None and not Path(self.finetune_from).exists():
             yield f"finetune_from={self.finetune_from}: no such run or checkpoint directory"
+        if self.finetune_partial and not self.reset_optimizer:
+            yield "reset_optimizer=False: belongs to weights that all fit; set finetune_partial=false"
+        for name in ("optimizer", "lr_scheduler", "meters", "dataloader"):
+            if self.finetune_from is None and not getattr(self, f"reset_{name}"):
+                yield f"reset_{name}=False: says what finetune_from gives, which is not set"
 
 
 @dataclass
@@ -153,9 +171,16 @@ class PreprocessConfig:
     batching: BatchingConfig  # what the table says of batches and their padding; prepared data does not depend on it
     cache_dir: str  # where prepared data is kept, and found by `app.train`
     splits: list[str] | None  # splits to prepare; null: all that the directories have in both languages
+    format: str  # cache: what app.train reads; fairseq: also a data-bin directory, which both programs read
+    output: str | None  # the data-bin directory to write, for format=fairseq; it must not hold anything yet
 
     def check(self) -> Iterator[str]:
         yield from writable_directory(self, "cache_dir")
+        yield from one_of(self, "format", "cache", "fairseq")
+        if (self.format == "fairseq") != (self.output is not None):
+            yield f"output={self.output}: is given with format=fairseq, and only then"
+        if self.output is not None:
+            yield from new_directory(self, "output")
 
 
 @dataclass
@@ -207,9 +232,24 @@ class AverageConfig:
         yield from directories_of(self, "run")
         if sum(map(bool, (self.last, self.best, self.inputs))) != 1:
             yield f"last={self.last}, best={self.best}, inputs={self.inputs}: give one of them"
-        output = Path(self.output)
-        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-            yield f"output={self.output}: is there already; give a new directory"
+        yield from new_directory(self, "output")
+
+
+@dataclass
+class ImportFairseqConfig:
+    """Root of `app.import_fairseq`."""
+
+    tokenizer: Any  # what the text was split into pieces with before it was binarised
+    checkpoint: str  # a .pt file of fairseq's
+    data: str  # the data-bin directory it was trained on, or another with its dictionaries
+    output: str  # the run directory to write; it must not hold anything yet
+    ignore: list[str]  # options of the checkpoint that have no equivalent here and are to be left aside
+    reset_optimizer: bool  # take the weights alone: training starts anew from them
+
+    def check(self) -> Iterator[str]:
+        yield from lines_of(self, "checkpoint")
+        yield from directories_of(self, "data")
+        yield from new_directory(self, "output")
 
 
 def directories_of(cfg: Any, *names: str) -> Iterator[str]:
@@ -218,6 +258,14 @@ def directories_of(cfg: Any, *names: str) -> Iterator[str]:
         path = getattr(cfg, name)
         if path is not None and not Path(path).is_dir():
             yield f"{name}={path}: no such directory"
+
+
+def new_directory(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must name a directory that is not there yet, or is empty."""
+    for name in names:
+        path = Path(getattr(cfg, name))
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            yield f"{name}={path}: is there already; give a new directory"
 
 
 def lines_of(cfg: Any, *names: str) -> Iterator[str]:

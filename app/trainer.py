@@ -17,8 +17,10 @@ from app.data.batch import Batch
 from app.errors import NumericsError, Stopped
 from app.interfaces import BatchIterator, Criterion, Loss, LRScheduler, Model, Task
 from app.meters import Meters
-from app.runtime.checkpoint import Checkpoint, Checkpoints
+from app.runtime.checkpoint import Checkpoint, Checkpoints, Snapshot
+from app.runtime.faults import reach
 from app.runtime.precision import PreciseOptimizer
+from app.runtime.saver import Saver
 from app.runtime.seeds import set_seed
 from app.runtime.signals import StopSignals
 from app.trackers.fanout import Trackers
@@ -65,19 +67,20 @@ class Trainer:
         self.trackers, self.evaluate = trackers, evaluate
         self.device = next(self.model.parameters()).device
         self.checkpoints = Checkpoints(checkpoint, run_dir)
+        self.saver = Saver(checkpoint, self.checkpoints)
         self.signals = StopSignals()
         self.epoch, self.num_updates, self.num_skipped = 1, 0, 0
         self.best: float | None = None  # of checkpoint.metric
         self.num_validations_without_gain = 0
         self.valid_metrics: dict[str, float] = {}
-        self.validated_at = self.saved_at = self.validated_epoch = -1
+        self.validated_at = self.validated_epoch = -1
         self.wall_before, self.started_at = 0.0, time.perf_counter()
         self.itr: BatchIterator | None = None  # of this epoch
         self.position: dict[str, int] | None = None  # where a checkpoint's iterator stood
 
     def train(self) -> dict[str, float]:
         """Returns the metrics of the last validation. Raises Stopped when a signal ended the run."""
-        with self.signals:
+        with self.signals, self.saver:
             self.each_callback(lambda callback: callback.on_start(self))
             train_set = self.task.dataset(self.cfg.train_split)
             if self.cfg.validate_interval or self.cfg.validate_interval_updates:  # read now, so that faults are now too
@@ -109,6 +112,7 @@ class Trainer:
 
     def train_step(self, batch: Batch, number: int) -> Loss:
         """Forward and backward; random draws are those of this update and batch, whatever ran before."""
+        reach("batch")
         set_seed(self.seed, self.num_updates + self.num_skipped, number)
         self.model.train()
         return self.task.train_step(batch.to(self.device), self.model, self.criterion, self.optimizer)
@@ -134,11 +138,12 @@ class Trainer:
 
     def after_update(self, losses: list[Loss]) -> None:
         """Averages, the log, validation and checkpoints, each at its interval."""
+        reach("update", self.num_updates)
         self.each_callback(lambda callback: callback.after_update(self))
         if self.num_updates % self.cfg.log_interval == 0:
             self.log_training()
         validates = due(self.num_updates, self.cfg.validate_interval_updates)
-        saves = validates or due(self.num_updates, self.checkpoint_cfg.save_interval_updates)
+        saves = self.saver.is_due(self.num_updates) or validates
         if saves and self.itr is not None and len(self.itr):  # an epoch's last update is followed by `after_epoch`
             if validates:
                 self.validate_and_judge()
@@ -154,7 +159,8 @@ class Trainer:
         self.lr_scheduler.step(self.epoch, judged)
         self.each_callback(lambda callback: callback.after_epoch(self))
         self.epoch, self.itr = self.epoch + 1, None
-        if validates or due(self.num_updates, self.checkpoint_cfg.save_interval_updates):
+        by_epochs = due(self.epoch - 1, self.checkpoint_cfg.save_interval)
+        if self.saver.is_due(self.num_updates) or validates or by_epochs:
             self.save()
 
     def validate_and_judge(self) -> None:
@@ -170,6 +176,7 @@ class Trainer:
         self.model.eval()
         meters = Meters()
         for batch in self.task.get_batch_iterator(self.valid_set):
+            reach("validate")
             meters.add([self.task.valid_step(batch.to(self.device), self.model, self.criterion, self.optimizer)])
         metrics = meters.means() | (self.evaluate(self.model) if self.evaluate else {})
         self.each_callback(lambda callback: callback.after_validation(self, metrics))
@@ -204,9 +211,11 @@ class Trainer:
         validates = self.cfg.validate_interval or self.cfg.validate_interval_updates
         if validates and not self.signals.received and self.validated_at != self.num_updates:
             self.validate_and_judge()
-            self.save()
-        elif self.saved_at != self.num_updates:
-            self.save()
+            self.save(last=True)
+        else:
+            self.saver.wait()
+            if self.saver.newest != self.num_updates:
+                self.save(last=True)
         self.each_callback(lambda callback: callback.on_end(self))
         if self.signals.received:
             self.signals.pass_on()
@@ -219,11 +228,13 @@ class Trainer:
         self.trackers.log("train", self.num_updates, metrics)
         self.meters = Meters()
 
-    def save(self) -> Checkpoint:
-        self.saved_at = self.num_updates
+    def save(self, last: bool = False) -> None:
+        """Have a checkpoint written while training goes on; the `last` one is waited for, and may be a StorageError."""
         metrics = self.valid_metrics if self.validated_at == self.num_updates else {}
         averaged = next((w for w in (c.averaged() for c in self.callbacks.values()) if w is not None), None)
-        return self.checkpoints.save(self.num_updates, self.model.state_dict(), averaged, self.state_dict(), metrics)
+        held = (self.num_updates, self.model.state_dict(), averaged, self.state_dict(), metrics)
+        copy = self.checkpoint_cfg.save_async and not last
+        self.saver.save(Snapshot.take(*held, copy=copy), last)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the weights. Random draws need nothing (`train_step`)."""
@@ -259,7 +270,7 @@ class Trainer:
             setattr(self, name, state[name])
         if state["metric"] == self.checkpoint_cfg.metric:
             self.best, self.num_validations_without_gain = state["best"], state["num_validations_without_gain"]
-        self.saved_at, self.wall_before = self.num_updates, state["train_wall"]
+        self.saver.newest, self.wall_before = self.num_updates, state["train_wall"]
         self.position = state["iterator"]
         self.epoch = state["iterator"]["epoch"]
         self.lr_scheduler.step_update(self.num_updates)

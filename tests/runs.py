@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from app.cli import configure_node, store_schema
 from app.compose import CONF
+from app.config import CheckpointConfig
 
 TINY = [
     "task.source_lang=xx",
@@ -41,6 +43,12 @@ def write_corpus(directory: Path, seed: int = 1, sizes: tuple[int, int, int] = (
         (directory / f"{split}.xx").write_text("".join(" ".join(line) + "\n" for line in lines))
         (directory / f"{split}.yy").write_text("".join(" ".join(line[::-1]).upper() + "\n" for line in lines))
     return directory
+
+
+def checkpoint_config(**changes: Any) -> CheckpointConfig:
+    """The section `checkpoint` of `conf/train.yaml`, with changes."""
+    values: Any = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml").checkpoint)
+    return CheckpointConfig(**(values | changes))
 
 
 def configured(overrides: list[str], config_name: str = "train") -> tuple[Any, dict[str, Any]]:

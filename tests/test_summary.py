@@ -4,12 +4,10 @@ import json
 
 import pytest
 
-from app.config import CheckpointConfig
 from app.summary import conclude, summary
+from tests.runs import checkpoint_config
 
-BLEU = CheckpointConfig(
-    save_interval_updates=0, keep_last=1, keep_best=1, metric="bleu", mode="max", resume=True, finetune_from=None
-)
+BLEU = checkpoint_config(metric="bleu", mode="max")
 LINES = [
     {"kind": "train", "num_updates": 50, "epoch": 1, "wps": 1000.0, "ups": 2.0, "padding": 0.02, "train_wall": 25.0},
     {"kind": "valid", "num_updates": 50, "epoch": 1, "loss": 3.0, "ppl": 8.0, "bleu": 30.5},

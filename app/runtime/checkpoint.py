@@ -9,10 +9,7 @@ import hashlib
 import json
 import logging
 import math
-import os
-import shutil
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from torch import Tensor, nn
 from app.config import CheckpointConfig
 from app.errors import CheckpointError, StorageError
 from app.runtime.state import pack, unpack
+from app.runtime.storage import check_room, described, move_aside, remove_directory, remove_leftovers, write_directory
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +113,40 @@ class Checkpoint:
         return "averaged.safetensors" if "averaged.safetensors" in self.files else "model.safetensors"
 
 
+@dataclass
+class Snapshot:
+    """What a checkpoint will hold, before it is written."""
+
+    num_updates: int
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None
+    state: Any  # of JSON values
+    tensors: dict[str, Tensor]  # of the state
+    metrics: dict[str, float]
+
+    @classmethod
+    def take(
+        cls,
+        num_updates: int,
+        model: dict[str, Tensor],
+        averaged: dict[str, Tensor] | None,
+        state: dict[str, Any],
+        metrics: dict[str, float],
+        copy: bool,
+    ) -> "Snapshot":
+        """With `copy` in memory of its own, so that training may go on; else valid until the next update."""
+        tensors: dict[str, Tensor] = {}
+        packed = pack(state, tensors)
+        weights, average = (None if held is None else _on_cpu(_untied(held), copy) for held in (model, averaged))
+        return cls(num_updates, weights or {}, average, packed, _on_cpu(tensors, copy=True), dict(metrics))
+
+    def contents(self) -> dict[str, bytes]:
+        """The files of the checkpoint but its manifest."""
+        files = {"model.safetensors": save(self.weights), "state.json": json.dumps(self.state).encode()}
+        files["state.safetensors"] = save(self.tensors)
+        return files if self.averaged is None else files | {"averaged.safetensors": save(self.averaged)}
+
+
 def ties(state: dict[str, Tensor]) -> dict[str, list[str]]:
     """Names that share one tensor: the first of them -> the others."""
     first: dict[tuple[int, torch.Size], str] = {}
@@ -143,116 +175,87 @@ class Checkpoints:
         metrics: dict[str, float],
     ) -> Checkpoint:
         """Write a checkpoint, then remove what need not be kept. Raises StorageError, older checkpoints untouched."""
-        tensors: dict[str, Tensor] = {}
-        packed = json.dumps(pack(state, tensors)).encode()
-        contents = {"model.safetensors": _weights(model), "state.json": packed, "state.safetensors": _bytes(tensors)}
-        if averaged is not None:
-            contents["averaged.safetensors"] = _weights(averaged)
-        path = self.directory / f"update_{num_updates:08d}"
-        temporary = self.directory / f".{path.name}.tmp-{os.getpid()}"
+        return self.write(Snapshot.take(num_updates, model, averaged, state, metrics, copy=False))
+
+    def write(self, snapshot: Snapshot, spare: int = 1) -> Checkpoint:
+        """`save` of what was taken before; the disk must have `spare` times the room that it needs."""
+        path = self.directory / f"update_{snapshot.num_updates:08d}"
+        contents = snapshot.contents()
+        files = {name: described(content) for name, content in contents.items()}
+        manifest = {"format": 1, "num_updates": snapshot.num_updates, "metrics": snapshot.metrics, "files": files}
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
-            temporary.mkdir()
-            files = {name: _write(temporary / name, content) for name, content in contents.items()}
-            manifest = {"format": 1, "num_updates": num_updates, "metrics": metrics, "files": files}
-            _write(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-            _fsync(temporary)
-            if path.exists():
-                _move_aside(path, "replaced")
-            os.replace(temporary, path)
-            _fsync(self.directory)
+            remove_leftovers(self.directory, "update_*")
+            check_room(self.directory, spare * sum(map(len, contents.values())))
+            write_directory(path, contents, (MANIFEST, json.dumps(manifest, indent=1).encode()))
+            self._remove_old()
+            remove_leftovers(self.directory, "update_*")
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             mend = "free space there or set run_dir elsewhere"
             raise StorageError(f"{path}: {error.strerror or error}; {mend}") from None
-        self._remove_old()
-        self._remove_leftovers()
         return Checkpoint.open(path)
 
     def all(self) -> list[Checkpoint]:
         """Every checkpoint with a readable manifest, oldest first."""
-        found = []
-        for path in sorted(self.directory.glob("update_*")):
-            try:
-                found.append(Checkpoint.open(path))
-            except CheckpointError as error:
-                logger.warning("%s", error)
-        return sorted(found, key=lambda checkpoint: checkpoint.num_updates)
+        return checkpoints_in(self.directory)
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; damaged ones are moved aside with a warning."""
-        for checkpoint in reversed(self.all()):
+        for path in sorted(self.directory.glob("update_*"), reverse=True):
             try:
+                checkpoint = Checkpoint.open(path)
                 checkpoint.verify()
             except CheckpointError as error:
-                logger.warning("%s; moved aside to %s", error, _move_aside(checkpoint.path, "damaged"))
+                logger.warning("%s; moved aside to %s", error, move_aside(path, "damaged"))
             else:
                 return checkpoint
         return None
 
     def best(self) -> list[Checkpoint]:
         """Those with the metric that `checkpoint.metric` names, best first."""
-        having = [c for c in self.all() if math.isfinite(c.metrics.get(self.cfg.metric, math.nan))]
-        sign = 1 if self.cfg.mode == "min" else -1
-        return sorted(having, key=lambda c: (sign * c.metrics[self.cfg.metric], -c.num_updates))
+        return best_of(self.all(), self.cfg.metric, self.cfg.mode)
 
     def _remove_old(self) -> None:
-        keep = [*self.all()[-self.cfg.keep_last :], *self.best()[: self.cfg.keep_best]]
+        there, pattern = self.all(), self.cfg.keep_interval_updates_pattern
+        keep = [*there[-self.cfg.keep_last :], *best_of(there, self.cfg.metric, self.cfg.mode)[: self.cfg.keep_best]]
         kept = {checkpoint.path for checkpoint in keep}
-        for checkpoint in self.all():
-            if checkpoint.path not in kept:
-                _remove(checkpoint.path)
+        for checkpoint in there:
+            if checkpoint.path not in kept and not (pattern and checkpoint.num_updates % pattern == 0):
+                remove_directory(checkpoint.path)
 
-    def _remove_leftovers(self) -> None:
-        for pattern in (".update_*.tmp-*", "replaced-update_*"):
-            for path in self.directory.glob(pattern):
-                shutil.rmtree(path, ignore_errors=True)
+
+def checkpoints_in(directory: Path) -> list[Checkpoint]:
+    """Every checkpoint with a readable manifest, oldest first."""
+    found = []
+    for path in directory.glob("update_*"):
+        try:
+            found.append(Checkpoint.open(path))
+        except CheckpointError as error:
+            logger.warning("%s", error)
+    return sorted(found, key=lambda checkpoint: checkpoint.num_updates)
+
+
+def best_of(checkpoints: list[Checkpoint], metric: str, mode: str) -> list[Checkpoint]:
+    """Those that have the metric, best first; of equals the newest first."""
+    having = [c for c in checkpoints if math.isfinite(c.metrics.get(metric, math.nan))]
+    sign = 1 if mode == "min" else -1
+    return sorted(having, key=lambda c: (sign * c.metrics[metric], -c.num_updates))
 
 
 def find(path: Path, metric: str, mode: str) -> Checkpoint:
     """The checkpoint that a user means: a checkpoint's directory, or a run's, whose best one (else newest) is taken."""
     if (path / MANIFEST).is_file():
         return Checkpoint.open(path)
-    cfg = CheckpointConfig(0, 1, 1, metric, mode, resume=True, finetune_from=None)
-    checkpoints = Checkpoints(cfg, path)
-    found = checkpoints.best()[:1] or checkpoints.all()[-1:]
+    there = checkpoints_in(path / DIRECTORY)
+    found = best_of(there, metric, mode)[:1] or there[-1:]
     if not found:
         raise CheckpointError(f"{path}: holds no checkpoint; give the directory of a run (with {DIRECTORY}/ in it)")
     return found[0]
 
 
-def _weights(state: dict[str, Tensor]) -> bytes:
+def _untied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     tied = {name for names in ties(state).values() for name in names}
-    return _bytes({name: tensor for name, tensor in state.items() if name not in tied})
+    return {name: tensor for name, tensor in state.items() if name not in tied}
 
 
-def _bytes(tensors: dict[str, Tensor]) -> bytes:
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-
-
-def _write(path: Path, content: bytes) -> dict[str, Any]:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _fsync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _move_aside(path: Path, why: str) -> Path:
-    numbers: Iterable[int] = range(1, 1000)
-    aside = next(p for p in (path.with_name(f"{why}-{path.name}-{i}") for i in numbers) if not p.exists())
-    return path.rename(aside)
-
-
-def _remove(path: Path) -> None:
-    (path / MANIFEST).unlink(missing_ok=True)  # first, so that a half-removed checkpoint is none
-    shutil.rmtree(path, ignore_errors=True)
+def _on_cpu(tensors: dict[str, Tensor], copy: bool) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=copy).contiguous() for name, tensor in tensors.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.config import CheckpointConfig, TrainerConfig
+from app.config import TrainerConfig
 from app.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropy, LabelSmoothedCrossEntropyConfig
 from app.data.batch import Batch
 from app.interfaces import Task
@@ -17,6 +17,7 @@ from app.runtime.precision import PreciseOptimizer, Precision, PrecisionConfig
 from app.trainer import Parts, Trainer
 from tests.golden import cases
 from tests.golden.cases import Case, claimed, vocabulary
+from tests.runs import checkpoint_config
 
 PAD = 1
 
@@ -100,8 +101,7 @@ def trainer(case: Case, run_dir: Path, recorder: Any) -> Trainer:
         num_threads=0,
         device="cpu",
     )
-    checkpoint = CheckpointConfig(0, 1, 1, "loss", "min", resume=True, finetune_from=None)
-    return Trainer(cfg, checkpoint, 1, run_dir, parts, recorder)
+    return Trainer(cfg, checkpoint_config(), 1, run_dir, parts, recorder)
 
 
 @pytest.fixture

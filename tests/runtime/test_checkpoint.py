@@ -16,6 +16,7 @@ from app.errors import CheckpointError, StorageError
 from app.runtime import checkpoint as module
 from app.runtime.checkpoint import Checkpoint, Checkpoints, find
 from app.runtime.state import pack, unpack
+from tests.runs import checkpoint_config
 
 FILES = ["manifest.json", "model.safetensors", "state.json", "state.safetensors"]
 
@@ -30,8 +31,7 @@ class Tied(nn.Module):
 
 
 def config(**changes: object) -> CheckpointConfig:
-    values = {"save_interval_updates": 0, "keep_last": 2, "keep_best": 1, "metric": "loss", "mode": "min"}
-    return CheckpointConfig(**(values | {"resume": True, "finetune_from": None} | changes))  # type: ignore[arg-type]
+    return checkpoint_config(**({"keep_last": 2} | changes))
 
 
 def saved(run_dir: Path, update: int, loss: float | None = None, **changes: object) -> Checkpoint:
