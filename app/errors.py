@@ -50,10 +50,22 @@ class WorkerError(UserError):
     exit_code = 7
 
 
+class RankError(UserError):
+    """A process of a run that died, froze, or holds other weights than the rest."""
+
+    exit_code = 8
+
+
 class LockedError(UserError):
     """A run directory that another process is writing."""
 
     exit_code = 9
+
+
+class OutOfMemory(UserError):  # noqa: N818 - torch's error has this name
+    """A batch that does not fit into memory."""
+
+    exit_code = 10
 
 
 class Stopped(UserError):  # noqa: N818 - it is no error
