@@ -27,11 +27,12 @@ from app.errors import ConfigError, Stopped, UserError
 from app.plugins import open_search_paths
 from app.resolvers import register_resolvers
 from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
-from app.sweepers.registration import register_sweepers
+from app.sweepers.registration import name_sweepers, register_sweepers
 
 Function = Callable[[Any, dict[str, Any]], float | None]
 
 register_resolvers()  # at import: a worker that unpickles a job resolves names before it runs anything of ours
+name_sweepers()
 
 
 def command(config_name: str, function: Function) -> Callable[[], None]:
