@@ -38,8 +38,11 @@ slow: $(READY)  ## the tests that take more than a minute
 bench: $(READY)  ## speed of training and generation on this machine
 	$(BIN)/python -m benchmarks.speed
 
+zoo: $(READY)  ## train every model family on DATA (or ZOO_DATA): before, baseline, after; half an hour
+	$(BIN)/python -m benchmarks.zoo $(DATA)
+
 clean:  ## remove what tools left; runs and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test lint types slow bench clean
+.PHONY: help setup demo test lint types slow bench zoo clean
