@@ -1,10 +1,7 @@
 """The batch iterator: tensors as fairseq makes them, resumable anywhere, for any number of workers."""
 
-import json
-import os
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +11,8 @@ from app.data.batch import Batch
 from app.data.dataset import PairDataset
 from app.data.iterator import EpochIterator, prefetched
 from app.data.store import Store, write_store
+from tests.golden.cases import Case, claimed
 
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden")) / "data"
 CFG = BatchingConfig(max_tokens=40, max_sentences=0, max_tokens_valid=60, shuffle=True, seed=1, prefetch=2)
 
 
@@ -38,14 +35,12 @@ def samples(batches: list[Batch]) -> list[list[int]]:
     return [batch.ids.tolist() for batch in batches]
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden files at {GOLDEN}; set GOLDEN_DIR")
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("**/language_pair_collate*.json")), ids=str)
-def test_collates_as_fairseq(tmp_path: Path, path: Path) -> None:
-    case: dict[str, Any] = json.loads(path.read_text())
-    dataset = make_dataset(tmp_path, case["source"], case["target"])
+@pytest.mark.parametrize("case", claimed("data", "language_pair_collate*"))
+def test_collates_as_fairseq(tmp_path: Path, case: Case) -> None:
+    dataset = make_dataset(tmp_path, case.spec["source"], case.spec["target"])
     right_padded = [
         result
-        for result in case["results"]
+        for result in case.spec["results"]
         if result["options"] == {"left_pad_source": False, "left_pad_target": False}
     ]
     assert right_padded

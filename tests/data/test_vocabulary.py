@@ -1,22 +1,13 @@
 """Vocabulary: fairseq's ids, order and file."""
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app.data.vocabulary import Vocabulary
 from app.errors import DataError
-
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden")) / "data"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden files at {GOLDEN}; set GOLDEN_DIR")
-
-
-def golden(kind: str) -> list[Path]:
-    return sorted(GOLDEN.glob(f"**/{kind}*.json"))
+from tests.golden.cases import Case, claimed
 
 
 def test_specials_come_first_and_are_not_in_the_file(tmp_path: Path) -> None:
@@ -75,25 +66,21 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         Vocabulary.load(tmp_path / "dict.txt")
 
 
-@needs_golden
-@pytest.mark.parametrize("path", golden("dictionary_encode"), ids=str)
-def test_encodes_as_fairseq(path: Path) -> None:
-    case: dict[str, Any] = json.loads(path.read_text())
-    vocabulary = Vocabulary.load(path.with_name(case["files"][0]))
-    assert vocabulary.pieces == case["symbols"]
-    for line in case["lines"]:
+@pytest.mark.parametrize("case", claimed("data", "dictionary_encode*"))
+def test_encodes_as_fairseq(case: Case) -> None:
+    vocabulary = Vocabulary.load(case.path.with_name(case.spec["files"][0]))
+    assert vocabulary.pieces == case.spec["symbols"]
+    for line in case.spec["lines"]:
         assert vocabulary.encode(line["tokens"]).tolist() == line["ids"]
         assert vocabulary.encode(line["tokens"], append_eos=False).tolist() == line["ids_without_eos"]
         assert " ".join(vocabulary.decode(line["ids"])) == line["string"]
 
 
-@needs_golden
-@pytest.mark.parametrize("path", golden("dictionary_finalize"), ids=str)
-def test_orders_cuts_and_pads_as_fairseq(path: Path) -> None:
-    case: dict[str, Any] = json.loads(path.read_text())
-    for result in case["results"]:
+@pytest.mark.parametrize("case", claimed("data", "dictionary_finalize*"))
+def test_orders_cuts_and_pads_as_fairseq(case: Case) -> None:
+    for result in case.spec["results"]:
         vocabulary = Vocabulary.from_counts(
-            dict(case["counts_in_order_of_first_appearance"]),
+            dict(case.spec["counts_in_order_of_first_appearance"]),
             result["threshold"],
             result["nwords"],
             result["padding_factor"],

@@ -9,17 +9,22 @@ from tests.golden.cases import cases, fits
 
 CLAIM = re.compile(r"claimed\(\s*\"(\w+)\",([^()]*)\)")
 WAITING = {
-    "models": "cmlm_* fconv_self_att hubert levenshtein_* nonautoregressive_* s2t_* wav2vec2",
+    "models": "fconv_self_att hubert s2t_* wav2vec2",
     "criterions": "",
     "optimizers": "",
     "lr_schedulers": "",
     "training": "",
+    # batches here are cut from sentences sorted by both lengths (docs/performance.md), not in fairseq's order
+    "data": "batch_by_size* epoch_batch_iterator* filter_by_size* numpy_seed*",
+    "generation": "",
+    "scoring": "",
+    "checkpoints": "*",
 }
 
 
 def patterns(kind: str) -> list[list[str]]:
-    """Each claim that a test of this directory makes on a kind."""
-    text = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
+    """Each claim that a test makes on a kind."""
+    text = "".join(path.read_text() for path in sorted(Path(__file__).parents[1].rglob("test_*.py")))
     return [re.findall(r"\"([^\"]+)\"", rest) for name, rest in CLAIM.findall(text) if name == kind]
 
 

@@ -1,7 +1,6 @@
 """Scores are those of sacreBLEU and of fairseq, with signatures that say how they were made."""
 
 import builtins
-import json
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,10 @@ from omegaconf import OmegaConf
 from app.errors import ConfigError
 from app.plugins import configure
 from app.scorers import Scorer
-from tests.golden.cases import GOLDEN_DIR
+from tests.golden.cases import claimed
 
 CONF = Path(__file__).parents[2] / "conf" / "scorer"
-FILES = sorted((GOLDEN_DIR / "scoring").glob("*.json"))
-golden = pytest.mark.parametrize(
-    "path", FILES or [pytest.param(None, marks=pytest.mark.skip(reason=f"no golden files in {GOLDEN_DIR}/scoring"))]
-)
+golden = pytest.mark.parametrize("case", claimed("scoring", "bleu*"))
 
 
 def scorer(name: str, **changes) -> Scorer:
@@ -24,8 +20,8 @@ def scorer(name: str, **changes) -> Scorer:
 
 
 @golden
-def test_bleu_is_that_of_sacrebleu_and_fairseq(path):
-    case = json.loads(path.read_text())
+def test_bleu_is_that_of_sacrebleu_and_fairseq(case):
+    case = case.spec
     variants = {"13a": {}, "intl": {"tokenize": "intl"}, "char": {"tokenize": "char"}, "none": {"tokenize": "none"}}
     variants["lowercase"] = {"lowercase": True}
     for name, changes in variants.items():
@@ -35,16 +31,16 @@ def test_bleu_is_that_of_sacrebleu_and_fairseq(path):
 
 
 @golden
-def test_chrf_and_ter_are_those_of_sacrebleu(path):
-    case = json.loads(path.read_text())
+def test_chrf_and_ter_are_those_of_sacrebleu(case):
+    case = case.spec
     for name in ("chrf", "ter"):
         score = scorer(name).score(case["hypotheses"], case["references"])
         assert score.value == pytest.approx(case[f"sacrebleu_{name}"]["score"], abs=1e-6)
 
 
 @golden
-def test_wer_is_that_of_fairseq(path):
-    case = json.loads(path.read_text())
+def test_wer_is_that_of_fairseq(case):
+    case = case.spec
     for name, changes in {
         "wer": {},
         "cer": {"char_level": True},

@@ -20,7 +20,7 @@ from app.models.transformer_lm import TransformerLM
 from app.search.diverse_beam import Groups
 from app.search.forced import score_reference
 from app.search.sampling import likely
-from tests.golden.cases import GOLDEN_DIR, UNNAMED, Case
+from tests.golden.cases import GOLDEN_DIR, UNNAMED, Case, claimed
 from tests.golden.test_transformer_lm import UNREAD
 from tests.golden.test_transformer_lm import config as lm_config
 from tests.search.toy import strategy
@@ -63,10 +63,10 @@ def skipped(name: str) -> bool:
 
 def golden_cases(kind: str = ""):
     """(file, case name) of every case of a kind that is not waiting; one skip where there is no golden directory."""
-    files = sorted((GOLDEN_DIR / "generation").glob("hypotheses*.json"))
-    if not files:
+    found = [parameter.values[0] for parameter in claimed("generation", "hypotheses*")]
+    if found == [None]:
         return [pytest.param(None, None, marks=pytest.mark.skip(reason=f"no golden files in {GOLDEN_DIR}/generation"))]
-    named = [(file, name) for file in files for name in json.loads(file.read_text())["cases"] if not skipped(name)]
+    named = [(case.path, name) for case in found for name in case.spec["cases"] if not skipped(name)]
     return [
         pytest.param(file, name, id=f"{file.stem}-{name}")
         for file, name in named
@@ -229,3 +229,9 @@ def test_references_are_scored_as_by_fairseq(file, name):
         assert ours.tokens.tolist() == theirs["tokens"]
         assert ours.score == pytest.approx(float(theirs["score"]), abs=1e-4)
         assert ours.positional_scores.tolist() == pytest.approx(theirs["positional_scores"], abs=1e-4)
+
+
+@pytest.mark.parametrize("case", claimed("generation", "models_and_inputs*"))
+def test_every_file_of_models_has_hypotheses(case):
+    users = [parameter.values[0].spec["models_file"] for parameter in claimed("generation", "hypotheses*")]
+    assert case.spec["tensors_file"] in users
