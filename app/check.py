@@ -92,10 +92,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
             yield f"batching.max_tokens={batching.max_tokens}: smaller than {limit}; raise the one or lower the other"
     if checkpoint is not None and trainer is not None and "scorer" in plugins:
         yield from metric_faults(checkpoint, trainer, sections, plugins)
-    needs = getattr(class_of(plugins.get("criterion")), "needs", None)
-    model_class = class_of(plugins.get("model"))
-    if needs is not None and model_class is not None and not hasattr(model_class, needs):
-        yield f"criterion: asks its model for `{needs}`, which {model_class.__name__} does not have; choose another"
+    yield from kind_faults(*(class_of(plugins.get(kind)) for kind in ("task", "model", "criterion")))
     if batching is not None and task is not None and validating(trainer):
         longest = max(getattr(task, f"max_{side}_positions", 0) for side in ("source", "target"))
         if 0 < batching.max_tokens_valid < longest:
@@ -106,6 +103,21 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     if plugins.get("optimizer") is not None:
         yield from optimizer_faults(plugins["optimizer"])
         yield from scheduler_faults(sections.get("optimizer"), plugins.get("lr_scheduler"))
+
+
+def kind_faults(task: Any, model: Any, criterion: Any) -> Iterator[str]:
+    """Whether the classes fit each other; None stands for one that could not be configured."""
+    needs = getattr(criterion, "needs", None)
+    if needs is not None and model is not None and not hasattr(model, needs):
+        yield f"criterion: asks its model for `{needs}`, which {model.__name__} does not have; choose another"
+    if task is None:
+        return
+    if criterion is not None and criterion.predicts != task.predicts:
+        asked = f"task {task.__name__} asks for {task.predicts}"
+        yield f"criterion: {criterion.__name__} is for {criterion.predicts}, and {asked}; choose another criterion"
+    if model is not None and model.generates != task.generates and (task.generates or needs is None):
+        side = "a decoder, which {} does not have" if task.generates else "no decoder, which {} has"
+        yield f"model: task {task.__name__} wants a model with {side.format(model.__name__)}; choose another model"
 
 
 def validating(trainer: Any) -> bool:

@@ -48,6 +48,7 @@ class Cache(Protocol):
 class Model(nn.Module, ABC):
     """Scores of the next token. See `LanguageModel` for one without an encoder."""
 
+    generates: ClassVar[bool] = True  # whether it has a decoder; where not, `decode` and `new_cache` raise ConfigError
     max_positions: tuple[int, int]  # the longest source and target that can be represented, eos included
 
     def __init__(self, cfg: Any, task: "Task"):
@@ -117,6 +118,7 @@ class Criterion(nn.Module, ABC):
     """The training objective."""
 
     needs: ClassVar[str | None] = None  # a method beyond `Model`'s that it calls; None: every model will do
+    predicts: ClassVar[str] = "tokens"  # what `batch.target` holds; the task's `predicts` must be the same
 
     def __init__(self, cfg: Any, task: "Task"):
         super().__init__()
@@ -192,6 +194,8 @@ class Task(ABC):
     """Stores vocabularies, loads data, makes batches, and says what a step is."""
 
     has_references: ClassVar[bool] = True  # whether its splits have texts that outputs can be scored against
+    generates: ClassVar[bool] = True  # whether models make text of it; where not, `build_generator` raises ConfigError
+    predicts: ClassVar[str] = "tokens"  # what its batches' `target` holds; the criterion's must be the same
 
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary

@@ -1,4 +1,4 @@
-"""The names of directories, as resolvers for `conf/`: readable, and the same for the same command."""
+"""Resolvers for `conf/`: the names of directories, readable and the same for the same command; the least of numbers."""
 
 import hashlib
 import json
@@ -21,10 +21,16 @@ NOT_IN_RUN_NAME_OF = {
 
 def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("least", least, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
     # Hydra resolves these two for the whole sweep first, and gives every job what is cached there; it could not know
     OmegaConf.register_new_resolver("swept_keys", swept_keys, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True, use_cache=True)
+
+
+def least(*numbers: float) -> float:
+    """`${least:500,${trainer.max_update}}` is a warm-up that fits into a run that is cut short, as by debug=short."""
+    return min(numbers)
 
 
 def run_name(*, _root_: DictConfig) -> str:

@@ -50,3 +50,12 @@ def test_names_are_safe_and_short() -> None:
     assert short("task.data=../../a b,c=${x}") == "task.data=.._.._a_b,c=_x"
     assert short("a" * 500) != short("a" * 501)
     assert len(short("a" * 500)) == 120
+
+
+@pytest.mark.parametrize(("updates", "warmup"), [(5, 5), (4600, 500)])
+def test_a_recipe_that_is_cut_short_warms_up_for_less(updates: int, warmup: int) -> None:
+    store_schema("train")
+    with composing():
+        node = compose_one("train", [*GOOD, "experiment=multi30k", f"trainer.max_update={updates}"]).node
+    assert node is not None
+    assert node.lr_scheduler.warmup_updates == warmup

@@ -20,6 +20,8 @@ class MaskedLM(Criterion):
     Scores are computed at masked positions only. Perplexity is of the masked tokens: `loss` over `sample_size`.
     """
 
+    predicts = "masked tokens"
+
     def __init__(self, cfg: MaskedLMConfig, task: Task):
         super().__init__(cfg, task)
         self.pad = task.target_vocabulary.pad

@@ -30,6 +30,7 @@ class SentencePrediction(Criterion):
     """
 
     needs = "classify"
+    predicts = "classes"
 
     def __init__(self, cfg: SentencePredictionConfig, task: Task):
         super().__init__(cfg, task)

@@ -37,6 +37,7 @@ class SentenceRanking(Criterion):
     """
 
     needs = "classify"
+    predicts = "candidates"
 
     def __init__(self, cfg: SentenceRankingConfig, task: Task):
         super().__init__(cfg, task)

@@ -19,8 +19,8 @@ class PolynomialDecayConfig:
     def check(self) -> Iterator[str]:
         yield from at_least(self, 0, "warmup_updates", "end_learning_rate", "power")
         yield from positive(self, "total_num_update")
-        if 0 < self.total_num_update <= self.warmup_updates:
-            yield f"total_num_update={self.total_num_update}: must lie beyond warmup_updates={self.warmup_updates}"
+        if 0 < self.total_num_update < self.warmup_updates:
+            yield f"total_num_update={self.total_num_update}: must not lie before warmup_updates={self.warmup_updates}"
 
 
 class PolynomialDecay(LRScheduler):

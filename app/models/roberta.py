@@ -108,6 +108,8 @@ class Roberta(Model):
     here it starts as everything else does.
     """
 
+    generates = False
+
     def __init__(self, cfg: RobertaConfig, task: Task):
         super().__init__(cfg, task)
         self.max_positions = (cfg.max_positions, cfg.max_positions)
