@@ -25,8 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
+
+from app.callbacks import Callback
+from app.cli import configure_node, store_schema
+from app.compose import CONF
+from app.train import run
 
 TRANSLATION = [
     "task.source_lang=en",
@@ -125,7 +132,6 @@ def copied(task: Any, plugins: dict[str, Any]) -> float:
 
 def unigram(task: Any, plugins: dict[str, Any]) -> float:
     """Perplexity of the targets under their frequencies in training, to each of which 1 is added."""
-    import torch
 
     def counts(split: str) -> torch.Tensor:
         vocabulary, found = task.target_vocabulary, torch.zeros(len(task.target_vocabulary), dtype=torch.float64)
@@ -143,21 +149,34 @@ BASELINES: dict[str, Callable[[Any, dict[str, Any]], float]] = {"copy": copied, 
 
 def measure(row: Row, data: str, updates: int, directory: Path, overrides: list[str]) -> dict[str, Any]:
     """Train one row in this process, in a directory that is emptied first."""
-    from app.train import run
-
     run_dir = directory / "runs" / row.name
     shutil.rmtree(run_dir, ignore_errors=True)
     cfg, plugins = configured([*overrides_of(row, data, updates, directory), *overrides])
-    before, baseline = untrained(row, cfg, plugins)
+    before = BeforeTraining(row, plugins)
+    plugins["callbacks"] = {**plugins["callbacks"], "zoo": lambda: before}
     started = time.perf_counter()
     run(cfg, plugins)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started - before.seconds
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     after = [line[row.metric] for line in lines if line["kind"] == "valid"][-1]
-    better = after > baseline if row.mode == "max" else after < baseline
+    better = after > before.baseline if row.mode == "max" else after < before.baseline
     said = {"row": row.name, "task": row.task, "data": data, "updates": updates, "seconds": round(seconds, 1)}
-    judged_by = {"metric": row.metric, "mode": row.mode, "before": round(before, 2)}
-    return {**said, **judged_by, row.baseline: round(baseline, 2), "after": round(after, 2), "better": better}
+    judged_by = {"metric": row.metric, "mode": row.mode, "before": round(before.metric, 2)}
+    return {**said, **judged_by, row.baseline: round(before.baseline, 2), "after": round(after, 2), "better": better}
+
+
+class BeforeTraining(Callback):
+    """Takes the row's metric before the first update, and its baseline."""
+
+    def __init__(self, row: Row, plugins: dict[str, Any]):
+        self.row, self.plugins = row, plugins
+
+    def on_start(self, trainer: Any) -> None:
+        started = time.perf_counter()
+        trainer.valid_set = trainer.task.dataset("valid")
+        self.metric = trainer.validate()[self.row.metric]
+        self.baseline = BASELINES[self.row.baseline](trainer.task, self.plugins)
+        self.seconds = time.perf_counter() - started  # not counted as training
 
 
 def overrides_of(row: Row, data: str, updates: int, directory: Path) -> list[str]:
@@ -170,33 +189,9 @@ def overrides_of(row: Row, data: str, updates: int, directory: Path) -> list[str
 
 def configured(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
     """What `app.train` is given for these overrides."""
-    from hydra import compose, initialize_config_dir
-
-    from app.cli import configure_node, store_schema
-    from app.compose import CONF
-
     store_schema("train")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return configure_node(compose("train", overrides), "train")
-
-
-def untrained(row: Row, cfg: Any, plugins: dict[str, Any]) -> tuple[float, float]:
-    """The row's metric before the first update, and its baseline."""
-    from app.assembly import build
-    from app.runtime.memory import keep_buffers
-    from app.trackers.fanout import Trackers
-    from app.train import evaluation
-    from app.trainer import Trainer
-
-    keep_buffers()
-    task = plugins["task"](plugins["tokenizer"], cfg.batching)
-    task.prepare(Path(cfg.cache_dir))
-    evaluate = evaluation(cfg, plugins, task) if cfg.trainer.decode_valid else None
-    run_dir = Path(cfg.run_dir)
-    parts = build(cfg, plugins, task)
-    trainer = Trainer(cfg.trainer, cfg.checkpoint, cfg.seed, run_dir, parts, Trackers({}, run_dir), evaluate)
-    trainer.valid_set = task.dataset(cfg.trainer.valid_split)
-    return trainer.validate()[row.metric], BASELINES[row.baseline](task, plugins)
 
 
 def measured(
