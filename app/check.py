@@ -92,6 +92,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
             yield f"batching.max_tokens={batching.max_tokens}: smaller than {limit}; raise the one or lower the other"
     if checkpoint is not None and trainer is not None and "scorer" in plugins:
         yield from metric_faults(checkpoint, trainer, sections, plugins)
+    yield from draft_faults({kind: class_of(plugins.get(kind)) for kind in DRAFTING}, sections.get("search"))
     yield from kind_faults(*(class_of(plugins.get(kind)) for kind in ("task", "model", "criterion")))
     if batching is not None and task is not None and validating(trainer):
         longest = max(getattr(task, f"max_{side}_positions", 0) for side in ("source", "target"))
@@ -118,6 +119,32 @@ def kind_faults(task: Any, model: Any, criterion: Any) -> Iterator[str]:
     if model is not None and model.generates != task.generates and (task.generates or needs is None):
         side = "a decoder, which {} does not have" if task.generates else "no decoder, which {} has"
         yield f"model: task {task.__name__} wants a model with {side.format(model.__name__)}; choose another model"
+
+
+DRAFTING = {  # what there is for models that refine drafts (`app.interfaces.RefiningModel`)
+    "model": "cmlm_transformer",
+    "task": "translation_lev",
+    "criterion": "nat_loss",
+    "search": "iterative_refinement",
+}
+
+
+def draft_faults(classes: Mapping[str, Any], search: Any) -> Iterator[str]:
+    """Model, task, criterion and search deal with drafts, all of them or none."""
+    model = classes["model"]
+    if model is None:
+        return
+    for kind, made in classes.items():
+        if made is None or made.refines == model.refines:
+            continue
+        if model.refines:
+            mend = f"choose {kind}={DRAFTING[kind]}"
+            yield f"{kind}: {made.__name__} knows no drafts, which {model.__name__} refines; {mend}"
+        else:
+            mend = f"choose another {kind}, or a model such as {DRAFTING['model']}"
+            yield f"{kind}: {made.__name__} is for models that refine drafts, as {model.__name__} does not; {mend}"
+    if model.refines and not model.predicts_length and getattr(search, "iter_decode_with_beam", 1) > 1:
+        yield f"search.iter_decode_with_beam: {model.__name__} predicts no lengths to choose from; set it to 1"
 
 
 def validating(trainer: Any) -> bool:

@@ -46,9 +46,13 @@ class Cache(Protocol):
 
 
 class Model(nn.Module, ABC):
-    """Scores of the next token. See `LanguageModel` for one without an encoder."""
+    """Scores of the next token. See `LanguageModel` for one without an encoder, `RefiningModel` for whole outputs.
+
+    `refines` is said by model, task, criterion and search alike: all four deal with drafts, or none does.
+    """
 
     generates: ClassVar[bool] = True  # whether it has a decoder; where not, `decode` and `new_cache` raise ConfigError
+    refines: ClassVar[bool] = False
     max_positions: tuple[int, int]  # the longest source and target that can be represented, eos included
 
     def __init__(self, cfg: Any, task: "Task"):
@@ -103,6 +107,61 @@ class LanguageModel(Model):
         return self.decode(batch.prev_output_tokens)
 
 
+class Draft(NamedTuple):
+    """Outputs that are being refined: bos, pieces, eos, padding; unk where a piece is still to be found."""
+
+    tokens: Tensor  # [B, T]
+    scores: Tensor  # [B, T] log-probability that each was chosen with; 0 where none was
+
+    def select(self, rows: Tensor) -> "Draft":
+        return Draft(self.tokens[rows], self.scores[rows])
+
+
+class Refinement(NamedTuple):
+    """Which of the steps of a search this is, and what the search asks for."""
+
+    step: int  # from 0
+    max_step: int  # how many there are at most
+    eos_penalty: float  # subtracted from the log-probability of inserting nothing
+    max_ratio: float  # longest output as a multiple of its source
+
+
+class Prediction(NamedTuple):
+    """One of the things that a `RefiningModel` learns: a linear classification of N positions into C classes."""
+
+    features: Tensor  # [N, D]
+    weight: Tensor  # [C, D]: scores are features times this
+    target: Tensor  # [N] classes, or [N, C] distributions
+    label_smoothing: float | None = None  # None: the criterion's
+    factor: float = 1.0  # weight in the loss
+    is_word: bool = False  # of pieces: what perplexity is measured by
+
+
+class RefiningModel(Model):
+    """A model of whole outputs, every position at once, which are drafted and refined: the non-autoregressive ones.
+
+    Here source and target have bos in front; `Batch.prev_output_tokens` is a noised target [B, T'], the draft.
+    """
+
+    refines = True
+    predicts_length: ClassVar[bool]  # whether a first draft has a length, so that several can be tried
+
+    @abstractmethod
+    def predictions(self, batch: Batch) -> dict[str, Prediction]:
+        """What is learnt from a batch, by name."""
+
+    @abstractmethod
+    def initialize(self, encoder_out: EncoderOut, beam: int = 1) -> Draft:
+        """The first drafts [B * beam, T]; those of a sentence stand side by side and differ in length."""
+
+    @abstractmethod
+    def refine(self, draft: Draft, encoder_out: EncoderOut, refinement: Refinement) -> Draft:
+        """[B, T] -> [B, T']: better drafts. A row depends on no other row, nor on padding."""
+
+    def new_cache(self) -> Cache:
+        raise NotImplementedError("every position sees every other: there is nothing to keep from step to step")
+
+
 class Loss(NamedTuple):
     """What a criterion returns. Everything is a sum, so that it may be added over batches and workers."""
 
@@ -119,6 +178,7 @@ class Criterion(nn.Module, ABC):
 
     needs: ClassVar[str | None] = None  # a method beyond `Model`'s that it calls; None: every model will do
     predicts: ClassVar[str] = "tokens"  # what `batch.target` holds; the task's `predicts` must be the same
+    refines: ClassVar[bool] = False  # see `Model`
 
     def __init__(self, cfg: Any, task: "Task"):
         super().__init__()
@@ -149,6 +209,12 @@ class BatchIterator(Protocol):
     @property
     def padding(self) -> float:
         """The share of positions in this epoch's batches that is padding, 0..1."""
+
+    def longest(self) -> Batch:
+        """The epoch's batch with the most positions, of any shard."""
+
+    def halves(self, batch: Batch) -> list[Batch]:
+        """The same samples in two batches, for memory that does not hold them in one."""
 
     def __len__(self) -> int:
         """Batches left to hand out."""
@@ -196,6 +262,7 @@ class Task(ABC):
     has_references: ClassVar[bool] = True  # whether its splits have texts that outputs can be scored against
     generates: ClassVar[bool] = True  # whether models make text of it; where not, `build_generator` raises ConfigError
     predicts: ClassVar[str] = "tokens"  # what its batches' `target` holds; the criterion's must be the same
+    refines: ClassVar[bool] = False  # see `Model`
 
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary

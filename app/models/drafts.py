@@ -1,0 +1,214 @@
+"""What the non-autoregressive Transformers share; no option of `conf/model` names this one."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from app.data.vocabulary import Vocabulary
+from app.interfaces import Cache, Draft, EncoderOut, Prediction, RefiningModel, Task
+from app.modules.activations import ACTIVATIONS, GATED
+from app.modules.bert_init import init_bert_params
+from app.modules.draft_decoder import DraftDecoder, DraftDecoderConfig
+from app.modules.embedding import EmbeddingConfig, token_embedding
+from app.modules.length_prediction import LengthDecoder, blank, copied
+from app.modules.transformer_encoder import EncoderConfig, TransformerEncoder
+from app.modules.transformer_layer import LayerConfig
+from app.ranges import at_least, divides, one_of, positive, probability
+
+
+@dataclass
+class DraftTransformerConfig:
+    """Longest source and target count eos, not bos; fairseq's count both: its 1024 is 1023 here."""
+
+    encoder_layers: int  # layers of the encoder
+    encoder_embed_dim: int  # width of the encoder
+    encoder_ffn_embed_dim: int  # width inside the encoder's feed-forward parts
+    encoder_attention_heads: int  # heads of each attention in the encoder
+    encoder_normalize_before: bool  # pre-norm encoder: layer norm before each part, and one at the end
+    encoder_learned_pos: bool  # learned rather than sinusoidal positions in the encoder
+    decoder_layers: int  # layers of the decoder
+    decoder_embed_dim: int  # width of the decoder
+    decoder_output_dim: int  # width of the features that are projected to the vocabulary
+    decoder_ffn_embed_dim: int  # width inside the decoder's feed-forward parts
+    decoder_attention_heads: int  # heads of each attention in the decoder
+    decoder_normalize_before: bool  # pre-norm decoder
+    decoder_learned_pos: bool  # learned rather than sinusoidal positions in the decoder
+    share_decoder_input_output_embed: bool  # one matrix for the decoder's embeddings and output projection
+    share_all_embeddings: bool  # one matrix for both embeddings and the output projection; needs one vocabulary
+    no_token_positional_embeddings: bool  # no positions at all
+    apply_bert_init: bool  # all weights start as N(0, 0.02^2), as BERT's
+    activation_fn: str  # of the feed-forward parts
+    dropout: float  # after embeddings and after each part of a layer
+    attention_dropout: float  # on attention weights
+    activation_dropout: float  # inside feed-forward parts
+    max_source_positions: int  # longest source, eos included
+    max_target_positions: int  # longest target, eos included
+
+    def check(self) -> Iterator[str]:
+        for side in ("encoder", "decoder"):
+            yield from positive(self, f"{side}_layers", f"{side}_embed_dim", f"{side}_ffn_embed_dim")
+            yield from positive(self, f"{side}_attention_heads")
+            yield from divides(self, f"{side}_attention_heads", f"{side}_embed_dim")
+        yield from positive(self, "decoder_output_dim", "max_source_positions", "max_target_positions")
+        yield from probability(self, "dropout", "attention_dropout", "activation_dropout")
+        yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
+        if self.share_all_embeddings and self.encoder_embed_dim != self.decoder_embed_dim:
+            yield f"share_all_embeddings=true: encoder_embed_dim={self.encoder_embed_dim} must be decoder_embed_dim"
+        shared = self.share_all_embeddings or self.share_decoder_input_output_embed
+        if shared and self.decoder_output_dim != self.decoder_embed_dim:
+            dims = f"{self.decoder_output_dim}: must be decoder_embed_dim={self.decoder_embed_dim}"
+            yield f"decoder_output_dim={dims} where the output projection is shared with the embeddings"
+
+    def _embedding(self, side: str) -> EmbeddingConfig:
+        return EmbeddingConfig(
+            dim=getattr(self, f"{side}_embed_dim"),
+            max_positions=(self.max_source_positions if side == "encoder" else self.max_target_positions) + 1,
+            learned_pos=getattr(self, f"{side}_learned_pos"),
+            no_token_positional_embeddings=self.no_token_positional_embeddings,
+            no_scale_embedding=False,
+            layernorm_embedding=False,
+            dropout=self.dropout,
+        )
+
+    def _layer(self, side: str) -> LayerConfig:
+        return LayerConfig(
+            embed_dim=getattr(self, f"{side}_embed_dim"),
+            ffn_embed_dim=getattr(self, f"{side}_ffn_embed_dim"),
+            attention_heads=getattr(self, f"{side}_attention_heads"),
+            normalize_before=getattr(self, f"{side}_normalize_before"),
+            activation_fn=self.activation_fn,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+        )
+
+    def encoder(self) -> EncoderConfig:
+        layers, final_norm = self.encoder_layers, self.encoder_normalize_before
+        return EncoderConfig(self._embedding("encoder"), self._layer("encoder"), layers, final_norm)
+
+    def decoder(self) -> DraftDecoderConfig:
+        return DraftDecoderConfig(
+            embedding=self._embedding("decoder"),
+            layer=self._layer("decoder"),
+            layers=self.decoder_layers,
+            output_dim=self.decoder_output_dim,
+            final_norm=self.decoder_normalize_before,
+            share_input_output=self.share_decoder_input_output_embed or self.share_all_embeddings,
+            memory_dim=self.encoder_embed_dim,
+        )
+
+
+class DraftTransformer(RefiningModel):
+    """An encoder, and a decoder that sees all of its draft. How drafts come to be is left to each model."""
+
+    decoder: DraftDecoder
+
+    def __init__(self, cfg: DraftTransformerConfig, task: Task):
+        super().__init__(cfg, task)
+        self.max_positions = (cfg.max_source_positions, cfg.max_target_positions)
+        source, target = task.source_vocabulary, task.target_vocabulary
+        embed_tokens = token_embedding(len(source), cfg.encoder_embed_dim, source.pad)
+        self.encoder = TransformerEncoder(cfg.encoder(), embed_tokens)
+        if not cfg.share_all_embeddings:
+            embed_tokens = token_embedding(len(target), cfg.decoder_embed_dim, target.pad)
+        self.decoder = self.make_decoder(embed_tokens, len(target))
+        if cfg.apply_bert_init:
+            self.apply(init_bert_params)
+
+    @abstractmethod
+    def make_decoder(self, embed_tokens: nn.Embedding, words: int) -> DraftDecoder:
+        """The decoder, with what else the model predicts."""
+
+    def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
+        return EncoderOut(*self.encoder.states(src_tokens))
+
+    def decode(
+        self, prev_output_tokens: Tensor, encoder_out: EncoderOut | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """Features of the pieces that should stand where the draft's do; a cache is not possible."""
+        assert encoder_out is not None
+        features: Tensor = self.decoder(prev_output_tokens, encoder_out)
+        return features
+
+    def empty_draft(self, encoder_out: EncoderOut) -> Draft:
+        """bos and eos for every sentence."""
+        ends = torch.tensor([Vocabulary.bos, Vocabulary.eos], device=encoder_out.states.device)
+        tokens = ends.repeat(len(encoder_out.states), 1)
+        return Draft(tokens, torch.zeros(tokens.shape, device=tokens.device))
+
+    def project(self, features: Tensor) -> Tensor:
+        scores: Tensor = self.decoder.output_projection(features)
+        return scores
+
+    @property
+    def output_projection(self) -> nn.Linear:
+        return self.decoder.output_projection
+
+
+@dataclass
+class LengthTransformerConfig(DraftTransformerConfig):
+    pred_length_offset: bool  # predict how much longer than the source the target is, rather than its length
+    sg_length_pred: bool  # the length prediction's gradient stops at the encoder
+    length_loss_factor: float  # weight of the length's loss
+    src_embedding_copy: bool  # the decoder's first input is the source's embeddings, spread over the draft
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        yield from at_least(self, 0, "length_loss_factor")
+
+
+class LengthTransformer(DraftTransformer):
+    """Drafts have the predicted length, and keep it."""
+
+    predicts_length = True
+    decoder: LengthDecoder
+
+    def __init__(self, cfg: LengthTransformerConfig, task: Task):
+        self._lengths = cfg
+        super().__init__(cfg, task)
+
+    def make_decoder(self, embed_tokens: nn.Embedding, words: int) -> LengthDecoder:
+        cfg = self._lengths
+        return LengthDecoder(cfg.decoder(), embed_tokens, words, cfg.pred_length_offset, cfg.sg_length_pred)
+
+    def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
+        out = super().encode(src_tokens, src_lengths)
+        if not self._lengths.src_embedding_copy:
+            return out
+        return out._replace(more=(self.encoder.embed_tokens(src_tokens) * self.encoder.scale,))
+
+    def features(self, tokens: Tensor, encoder_out: EncoderOut, step: int) -> Tensor:
+        """[B, T] -> [B, T, D]; in step 0 the source's embeddings may stand for the tokens'."""
+        if step > 0 or not self._lengths.src_embedding_copy:
+            return self.decode(tokens, encoder_out)
+        vectors = copied(encoder_out.more[0], encoder_out.keep, tokens, Vocabulary.pad)
+        features: Tensor = self.decoder(tokens, encoder_out, vectors)
+        return features
+
+    def rewritten(self, draft: Draft, encoder_out: EncoderOut, step: int) -> Draft:
+        """The likeliest piece at every position, bos and eos included."""
+        scores, tokens = self.project(self.features(draft.tokens, encoder_out, step)).log_softmax(-1).max(-1)
+        padding = draft.tokens.eq(Vocabulary.pad)
+        return Draft(tokens.masked_fill(padding, Vocabulary.pad), scores.masked_fill(padding, 0))
+
+    def length_prediction(self, encoder_out: EncoderOut, target: Tensor) -> Prediction:
+        """Of the lengths of `target` [B, T]."""
+        return Prediction(
+            self.decoder.length_features(encoder_out),
+            self.decoder.embed_length.weight,
+            self.decoder.length_target(target, encoder_out),
+            label_smoothing=0.0,
+            factor=self._lengths.length_loss_factor,
+        )
+
+    def word_prediction(self, features: Tensor, target: Tensor, counts: Tensor) -> Prediction:
+        """Of the pieces of `target` [B, T] from features [B, T, D], where `counts` [B, T]."""
+        return Prediction(features[counts], self.output_projection.weight, target[counts], is_word=True)
+
+    def initialize(self, encoder_out: EncoderOut, beam: int = 1) -> Draft:
+        lengths = self.decoder.predicted_lengths(encoder_out, beam)
+        tokens = blank(lengths, Vocabulary.bos, Vocabulary.pad, Vocabulary.eos, Vocabulary.unk)
+        return Draft(tokens, torch.zeros(tokens.shape, device=tokens.device))
