@@ -22,10 +22,19 @@ from omegaconf import DictConfig
 
 from app import config
 from app.check import configure_all
-from app.compose import CONF, Composed, compose_one, compose_sweep, composing, plain_item, with_config_dir
+from app.compose import (
+    CONF,
+    Composed,
+    compose_one,
+    compose_sweep,
+    composing,
+    plain_item,
+    sweep_parameters,
+    with_config_dir,
+)
 from app.errors import ConfigError, Stopped, UserError
 from app.plugins import open_search_paths
-from app.resolvers import register_resolvers
+from app.resolvers import note_swept, register_resolvers
 from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
 from app.sweepers.registration import name_sweepers, register_sweepers
 
@@ -54,6 +63,7 @@ def command(config_name: str, function: Function) -> Callable[[], None]:
                 )
                 check_command_line(args)
             if args.multirun:
+                note_swept(args.swept)
                 register_sweepers()
             hydra.main(str(CONF), config_name, version_base="1.3")(job)()
 
@@ -132,6 +142,7 @@ def arguments(config_name: str, argv: list[str] | None = None) -> argparse.Names
     args.composes = (
         ours and not args.silent
     )  # a user's own primary config is composed by Hydra alone, and checked by the job
+    args.swept = args.overrides  # and what the configuration itself sweeps, once it is composed
     args.checked = args.composes and args.shown is None
     return args
 
@@ -142,6 +153,7 @@ def check_command_line(args: argparse.Namespace) -> None:
         raise ConfigError(["--experimental-rerun: reads a pickle, which can run code; give overrides instead"])
     with composing():
         if args.multirun:
+            args.swept = sweep_parameters(args.config_name, args.overrides) + args.overrides
             runs = list(compose_sweep(args.config_name, args.overrides))
         else:
             runs = [compose_one(args.config_name, args.overrides)]

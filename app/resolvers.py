@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+SWEPT = "SEQWRIGHT_SWEPT"  # names the keys that a sweep varies, in the environment of its jobs
 
 # what may differ between two commands that go on with the same run: how long, where, and how it is watched and judged
 NOT_IN_RUN_NAME = {"hydra", "checkpoint", "tracker", "cache_dir", "run_dir", "search", "scorer"}
@@ -23,8 +28,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("least", least, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
-    # Hydra resolves these two for the whole sweep first, and gives every job what is cached there; it could not know
-    OmegaConf.register_new_resolver("swept_keys", swept_keys, replace=True, use_cache=True)
+    # Hydra resolves this for the whole sweep first, and gives every job what is cached there; it could not know
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True, use_cache=True)
 
 
@@ -47,22 +51,25 @@ def run_name(*, _root_: DictConfig) -> str:
     return f"{name}-{digest(values)}"
 
 
-def swept_keys(overrides: ListConfig, sweeper: DictConfig) -> str:
-    """What a sweep varies."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-    return ",".join([*(sweeper.get("params") or ()), *swept])
+def note_swept(overrides: Sequence[str]) -> None:
+    """Tell this process, and the jobs that it starts, what a sweep varies: a job knows its own values only."""
+    parsed = []
+    for text in overrides:
+        with suppress(Exception):  # an override that cannot be read is told by the check
+            parsed.append(OverridesParser.create().parse_override(text))
+    os.environ[SWEPT] = ",".join(each.get_key_element() for each in parsed if each.is_sweep_override())
 
 
-def sweep_name(keys: str, overrides: ListConfig, sweeper: DictConfig, choices: DictConfig) -> str:
+def sweep_name(overrides: ListConfig, sweeper: DictConfig, choices: DictConfig) -> str:
     """What is run, what is varied, and a hash of everything that was asked for."""
     asked = digest([*sorted(overrides), str(sweeper.get("params"))])
-    return short("-".join(part for part in (what_is_run(choices), keys, asked) if part))
+    return short("-".join(part for part in (what_is_run(choices), os.environ.get(SWEPT, ""), asked) if part))
 
 
-def job_name(keys: str, overrides: ListConfig) -> str:
+def job_name(overrides: ListConfig) -> str:
     """A job's directory below its sweep: its values of what is varied."""
-    return short(",".join(text for text in overrides if text.partition("=")[0] in keys.split(",")) or "job")
+    swept = os.environ.get(SWEPT, "").split(",")
+    return short(",".join(text for text in overrides if text.partition("=")[0] in swept) or "job")
 
 
 def what_is_run(choices: Any) -> str:
