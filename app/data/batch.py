@@ -23,3 +23,11 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.type is Tensor}
         return replace(self, **moved)
+
+
+@dataclass
+class AlignedBatch(Batch):
+    """A batch of pairs whose words are aligned (Garg et al., 2019)."""
+
+    alignments: Tensor  # [N, 2]: a source position, and the target position for it, counted through the rows of [B, T]
+    align_weights: Tensor  # [N] one over the number of alignments of that target position

@@ -12,7 +12,7 @@ import numpy as np
 from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.batching import Indices, make_batches, padding_share, repeat_by_weight, share, skip_samples
-from app.data.dataset import Redrawn, Samples
+from app.data.dataset import Grouped, Redrawn, Samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,15 +41,27 @@ class EpochIterator:
     @cached_property
     def _batches(self) -> list[Indices]:
         """The whole epoch's batches, for one worker."""
-        cfg, lengths = self._cfg, (self._dataset.source_lengths, self._dataset.target_lengths)
+        cfg = self._cfg
         if not self._trains:
             limit = "batching.max_tokens_valid"
-            return make_batches(*lengths, cfg.max_tokens_valid, cfg.max_sentences, limit=limit)
+            return self._grouped(np.arange(len(self._dataset.weights)), cfg.max_tokens_valid, None, limit)
         rng = np.random.default_rng([cfg.seed, self.epoch])
         chosen = repeat_by_weight(self._dataset.weights, rng)
-        chosen_lengths = (lengths[0][chosen], lengths[1][chosen])
-        batches = make_batches(*chosen_lengths, cfg.max_tokens, cfg.max_sentences, rng if cfg.shuffle else None)
-        return [chosen[batch] for batch in batches]
+        return self._grouped(chosen, cfg.max_tokens, rng if cfg.shuffle else None, "batching.max_tokens")
+
+    def _grouped(self, chosen: Indices, max_tokens: int, rng: np.random.Generator | None, limit: str) -> list[Indices]:
+        """The batches of these samples, group by group where the data set has groups, then in random order."""
+        dataset = self._dataset
+        lengths = dataset.source_lengths[chosen], dataset.target_lengths[chosen]
+        groups = dataset.groups[chosen] if isinstance(dataset, Grouped) else np.zeros(len(chosen), dtype=np.int64)
+        batches = []
+        for group in np.unique(groups):
+            rows = np.flatnonzero(groups == group)
+            made = make_batches(lengths[0][rows], lengths[1][rows], max_tokens, self._cfg.max_sentences, rng, limit)
+            batches += [chosen[rows[batch]] for batch in made]
+        if rng is None or not isinstance(dataset, Grouped):
+            return batches
+        return [batches[i] for i in rng.permutation(len(batches))]
 
     def _steps(self) -> list[Step]:
         """What is left to do."""
@@ -68,6 +80,16 @@ class EpochIterator:
     def padding(self) -> float:
         """The share of positions in this epoch's batches that is padding, 0..1."""
         return padding_share(self._batches, self._dataset.source_lengths, self._dataset.target_lengths)
+
+    def longest(self) -> Batch:
+        """The epoch's batch with the most positions, of any shard."""
+        lengths = self._dataset.source_lengths, self._dataset.target_lengths
+        most = max(self._batches, key=lambda batch: len(batch) * sum(int(side[batch].max()) for side in lengths))
+        return self._dataset.collate(most)
+
+    def halves(self, batch: Batch) -> list[Batch]:
+        """The same samples in two batches."""
+        return [self._dataset.collate(part) for part in np.array_split(batch.ids.cpu().numpy(), 2)]
 
     def __len__(self) -> int:
         return len(self._steps())

@@ -1,5 +1,6 @@
 """Beam search over a batch, with fairseq's rules for what is a candidate, when a sentence is done, and what wins."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,12 @@ class BeamSearch(Search):
         self.bos = self.eos if cfg.bos_token is None else _index(vocabulary, "bos_token", cfg.bos_token)
         self.banned = [self.pad, *(_index(vocabulary, "tokens_to_suppress", t) for t in cfg.tokens_to_suppress)]
         self.beam = min(cfg.beam, len(vocabulary) - 2)  # pad is never a continuation, and eos never lives on
+
+    def between(self, bos: int, eos: int) -> "BeamSearch":
+        other = copy.copy(self)
+        other.eos = eos if self.cfg.eos_token is None else self.eos
+        other.bos = bos if self.cfg.bos_token is None else self.bos
+        return other
 
     def rule(self, src_tokens: Tensor, src_lengths: Tensor) -> Rule:
         """How this batch's continuations are chosen."""

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from app.data.batching import make_batches
+from app.data.frame import PLAIN, Frame
 from app.errors import DataError
 from app.interfaces import Model, Translation
 from app.search import Constraints, Hypothesis, Search
@@ -17,7 +19,8 @@ NOTHING = Translation(text="", pieces=[], score=0.0, positional_scores=[], sourc
 class TextGenerator:
     """See `interfaces.Generator`. Lines of like length are searched together, `max_tokens` source tokens at a time.
 
-    With `continues` a line is the beginning of the output, for language models, rather than its source.
+    With `continues` a line is the beginning of the output, for language models, rather than its source. `frame` says
+    what stands around sources and outputs.
     """
 
     def __init__(
@@ -29,8 +32,11 @@ class TextGenerator:
         max_source_positions: int,
         max_tokens: int,
         continues: bool = False,
+        frame: Frame = PLAIN,
     ):
-        self._models, self._search = models, search
+        search.check_models(models)
+        self._models, self._frame = models, frame
+        self._search = search if frame == PLAIN else search.between(frame.decoder_start, frame.target_end[-1])
         self._source, self._target = source, target
         self._longest = min([max_source_positions, *(model.max_positions[0] for model in models)])
         self._max_tokens, self._continues = max_tokens, continues
@@ -43,7 +49,8 @@ class TextGenerator:
         """
         lines, phrases = self._phrases(lines)
         pieces = [self._source.tokenizer.encode(line) if line.strip() else [] for line in lines]
-        lengths = np.array([len(line) + 1 for line in pieces], dtype=np.int64)
+        extra = 1 + self._frame.source_extra
+        lengths = np.array([len(line) + extra for line in pieces], dtype=np.int64)
         if len(lines) and lengths.max() > self._longest:
             worst = int(lengths.argmax())
             raise DataError(
@@ -51,7 +58,7 @@ class TextGenerator:
                 "(task.max_source_positions and the model's); split the line"
             )
         translations = [[NOTHING] for _ in lines]
-        filled = np.flatnonzero(lengths > 1)
+        filled = np.flatnonzero(lengths > extra)
         max_tokens = max(self._max_tokens, int(lengths.max(initial=0)))  # every line fits into some batch
         batches = make_batches(lengths[filled], lengths[filled], max_tokens)
         for batch in reversed(batches):  # the longest first, so that memory is claimed at once
@@ -64,8 +71,8 @@ class TextGenerator:
 
     def too_long(self, lines: list[str]) -> list[int]:
         """The numbers, from 0, of the lines that `generate` refuses."""
-        encode = self._source.tokenizer.encode
-        return [number for number, line in enumerate(lines) if len(encode(line)) >= self._longest]
+        encode, longest = self._source.tokenizer.encode, self._longest - self._frame.source_extra
+        return [number for number, line in enumerate(lines) if len(encode(line)) >= longest]
 
     def _phrases(self, lines: list[str]) -> tuple[list[str], Constraints | None]:
         """The lines without their phrases, and the ids of all phrases of each; None where the search takes none."""
@@ -82,8 +89,9 @@ class TextGenerator:
         vocabulary = self._source.vocabulary
         rows = [torch.from_numpy(vocabulary.encode(pieces)).long() for pieces in batch]
         device = next(self._models[0].parameters()).device
-        src_tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=vocabulary.pad).to(device)
-        src_lengths = torch.tensor([len(row) for row in rows], device=device)
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=vocabulary.pad)
+        tokens, sizes = self._frame.source(padded.numpy(), np.array([len(row) for row in rows]))
+        src_tokens, src_lengths = torch.from_numpy(tokens).to(device), torch.from_numpy(sizes).to(device)
         training = [model.training for model in self._models]
         for model in self._models:
             model.eval()
@@ -98,7 +106,10 @@ class TextGenerator:
                 model.train(was_training)
 
     def _translation(self, hypothesis: Hypothesis, source_pieces: list[str]) -> Translation:
-        pieces = self._target.vocabulary.decode(hypothesis.tokens.tolist())
+        symbols = {*self._frame.target_start, *self._frame.target_end}
+        kept = [place for place, token in enumerate(hypothesis.tokens.tolist()) if token not in symbols]
+        pieces = self._target.vocabulary.decode(hypothesis.tokens[kept].tolist())
+        first = len(self._frame.source_start)
         attention = hypothesis.attention
         return Translation(
             text=self._target.tokenizer.decode(pieces),
@@ -106,5 +117,10 @@ class TextGenerator:
             score=float(hypothesis.score),
             positional_scores=hypothesis.positional_scores.tolist(),
             source_pieces=source_pieces,
-            alignment=None if attention is None else attention[: len(pieces)].argmax(dim=-1).tolist(),
+            alignment=None if attention is None else _hard(attention[kept, first : first + len(source_pieces)]),
         )
+
+
+def _hard(attention: Tensor) -> list[int]:
+    """[T, S] -> for each output piece the source piece attended most; neither side's other symbols count."""
+    return attention.argmax(dim=-1).tolist() if attention.numel() else []

@@ -1,0 +1,72 @@
+"""Several data sets as one, each with its share of an epoch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.data.batch import Batch
+from app.data.dataset import Redrawn, Samples
+
+Ids = NDArray[np.int64]
+
+
+@dataclass
+class GroupBatch(Batch):
+    """A batch of one of several data sets."""
+
+    group: str  # its name
+
+
+@dataclass(frozen=True)
+class GroupedDataset:
+    """The samples of all `parts`, one part after another; no batch has samples of two parts.
+
+    With n samples in a part it gets a share of an epoch that is proportional to n ** (1 / `temperature`)
+    (Arivazhagan et al., 2019, sec. 4.2): 1 is what there is, and the larger, the more alike. An epoch stays as long.
+    """
+
+    parts: Mapping[str, Samples]
+    temperature: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @cached_property
+    def _starts(self) -> Ids:
+        return np.cumsum([0, *(len(part.weights) for part in self.parts.values())])
+
+    @cached_property
+    def groups(self) -> Ids:
+        """[N] the number of each sample's part."""
+        return np.repeat(np.arange(len(self.parts)), np.diff(self._starts))
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        own = [part.weights for part in self.parts.values()]
+        sizes = np.array([weights.sum() for weights in own])
+        shares = np.where(sizes > 0, sizes ** (1 / self.temperature), 0)
+        factors = shares / shares.sum() * sizes.sum() / np.maximum(sizes, np.finfo(float).tiny)
+        return np.concatenate([weights * factor for weights, factor in zip(own, factors, strict=True)])
+
+    @cached_property
+    def source_lengths(self) -> Ids:
+        return np.concatenate([part.source_lengths for part in self.parts.values()])
+
+    @cached_property
+    def target_lengths(self) -> Ids:
+        return np.concatenate([part.target_lengths for part in self.parts.values()])
+
+    def in_epoch(self, epoch: int) -> "GroupedDataset":
+        """The parts as this epoch shows them."""
+        parts = {name: part.in_epoch(epoch) if isinstance(part, Redrawn) else part for name, part in self.parts.items()}
+        return replace(self, parts=parts)
+
+    def collate(self, samples: Ids) -> GroupBatch:
+        """[B] sample numbers, all of one part -> its batch, with its name."""
+        group = int(self.groups[samples[0]])
+        name, part = list(self.parts.items())[group]
+        batch = part.collate(samples - self._starts[group])
+        return GroupBatch(**{f.name: getattr(batch, f.name) for f in fields(Batch)}, group=name)
