@@ -14,6 +14,8 @@ from app.interfaces import Model, Task
 from app.plugins import configure
 from app.run_config import CONFIG, run_dir_of, stored
 from app.runtime.checkpoint import Checkpoint, find
+from app.runtime.distributed import Workers
+from app.runtime.gradients import GradientBuckets
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.seeds import set_seed
 from app.trainer import Parts, choose_device
@@ -23,8 +25,9 @@ logger = logging.getLogger(__name__)
 ASSETS = "task"
 
 
-def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task) -> Parts:
+def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task, workers: Workers | None = None) -> Parts:
     """Model, criterion, optimizer and scheduler of a new run; parameters are a function of `cfg.seed`."""
+    workers = workers or Workers()
     device = choose_device(cfg.trainer.device)
     set_seed(cfg.seed)
     model = plugins["model"](task).to(device)
@@ -34,7 +37,10 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task) -> Parts:
     optimizer = PreciseOptimizer(inner, plugins["precision"](device))
     callbacks = {name: make() for name, make in plugins["callbacks"].items()}
     logger.info("%s parameters on %s in %s", f"{num_parameters(model):,}", device, optimizer.precision.name)
-    return Parts(task, model, criterion, optimizer, plugins["lr_scheduler"](inner), callbacks)
+    shared = optimizer.parameters if workers.world_size > 1 else []
+    gradients = GradientBuckets(shared, cfg.distributed.bucket_cap_mb, cfg.distributed.overlap)
+    lr_scheduler = plugins["lr_scheduler"](inner)
+    return Parts(task, model, criterion, optimizer, lr_scheduler, callbacks, workers, gradients)
 
 
 def num_parameters(model: torch.nn.Module) -> int:

@@ -20,8 +20,11 @@ class TrainerConfig:
     max_update: int  # stop after this many updates; 0: no limit
     stop_time_hours: float  # stop after this much training time, resumed time included; 0: no limit
     patience: int  # stop when the checkpoint metric has not improved for this many validations; 0: never
-    update_freq: int  # batches whose gradients are added before an update
+    update_freq: int  # batches of each process whose gradients are added before an update
     clip_norm: float  # largest 2-norm of the gradient; 0: no clipping
+    max_nonfinite_updates: int  # updates in a row that may be skipped for a loss or gradient that is not finite
+    on_loss_spike: str  # a loss six standard deviations above the last 128: log, skip the update, rollback, or off
+    try_longest_batch: bool  # before training, see whether the largest batch fits into memory
     validate_interval: int  # validate every N epochs; 0: never at an epoch's end
     validate_interval_updates: int  # validate every N updates; 0: only at an epoch's end
     log_interval: int  # report every N updates
@@ -34,7 +37,8 @@ class TrainerConfig:
     def check(self) -> Iterator[str]:
         yield from at_least(self, 0, "max_epoch", "max_update", "stop_time_hours", "patience", "clip_norm")
         yield from at_least(self, 0, "validate_interval", "validate_interval_updates", "num_threads")
-        yield from positive(self, "update_freq", "log_interval")
+        yield from positive(self, "update_freq", "log_interval", "max_nonfinite_updates")
+        yield from one_of(self, "on_loss_spike", "log", "skip", "rollback", "off")
         if not (self.max_epoch or self.max_update or self.stop_time_hours or self.patience):
             yield "max_update: nothing would ever end this run; set max_update, max_epoch, stop_time_hours or patience"
 
@@ -94,6 +98,32 @@ class BatchingConfig:
 
 
 @dataclass
+class DistributedConfig:
+    """Several processes for one run; started by the command itself, by torchrun, or as a job's tasks."""
+
+    strategy: str  # none: one process; ddp: the whole model in each; fsdp: parameters and optimizer state in parts
+    nproc_per_node: int  # processes that the command starts on this machine; 0: one a GPU, or one. torchrun has its own
+    world_size: int  # processes of the run; 0: as many as there are, which is filled in when they start
+    backend: str  # what carries gradients: auto (nccl where there are GPUs), gloo, nccl
+    bucket_cap_mb: float  # ddp: gradients are sent in buckets of this size, in MiB
+    overlap: bool  # ddp: send buckets while the backward pass still runs
+    first_timeout: float  # seconds to wait for another process until the first update, in validation and when saving
+    min_timeout: float  # least seconds to wait for another process in an update
+    timeout_factor: float  # wait this many times the slowest update so far, but at least min_timeout
+    check_interval: int  # ddp: compare the weights of all processes every N updates; 0: never
+    checkpoint_activations: bool  # compute each layer twice instead of keeping what its backward pass needs
+    reshard_after_forward: bool  # fsdp: free a layer's whole weights between its forward and backward pass
+
+    def check(self) -> Iterator[str]:
+        yield from one_of(self, "strategy", "none", "ddp", "fsdp")
+        yield from one_of(self, "backend", "auto", "gloo", "nccl")
+        yield from at_least(self, 0, "nproc_per_node", "world_size", "check_interval")
+        yield from positive(self, "bucket_cap_mb", "first_timeout", "min_timeout", "timeout_factor")
+        if self.strategy == "none" and self.nproc_per_node > 1:
+            yield f"nproc_per_node={self.nproc_per_node}: distributed=none is one process; choose distributed=ddp"
+
+
+@dataclass
 class TrainConfig:
     """Root of `app.train`. The groups are typed by their own schemas (see `app.plugins`)."""
 
@@ -111,6 +141,7 @@ class TrainConfig:
     trainer: TrainerConfig
     checkpoint: CheckpointConfig
     batching: BatchingConfig
+    distributed: DistributedConfig
     seed: int  # of parameters, dropout and the order of data
     run_dir: str  # where everything of this run is written, and found again by the same command
     cache_dir: str  # prepared data, shared by all runs

@@ -4,14 +4,26 @@ from collections.abc import Mapping
 
 from app.errors import DataError
 from app.interfaces import Generator
+from app.runtime.distributed import Workers
 from app.scorers import Score, Scorer
 
 
 def translate_and_score(
-    generator: Generator, source_lines: list[str], references: list[str], scorers: Mapping[str, Scorer]
+    generator: Generator,
+    source_lines: list[str],
+    references: list[str],
+    scorers: Mapping[str, Scorer],
+    workers: Workers | None = None,
 ) -> tuple[list[str], list[Score]]:
-    """The best translation of every line, detokenised, in order; and its scores against the raw references."""
-    translations = [each[0].text if each else "" for each in generator.generate(source_lines)]
+    """The best translation of every line, detokenised, in order; and its scores against the raw references.
+
+    Of several workers, each translates its share of the lines, and all return the same.
+    """
+    workers = workers or Workers()
+    own = generator.generate(source_lines[workers.rank :: workers.world_size])
+    translations = [""] * len(source_lines)
+    for rank, texts in enumerate(workers.gather([each[0].text if each else "" for each in own])):
+        translations[rank :: workers.world_size] = texts
     return translations, score_lines(translations, references, scorers)
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from app.interfaces import Loss
 
@@ -24,6 +25,13 @@ class Meters:
             self.sample_size += loss.sample_size
             for name, value in loss.logs.items():
                 self.sums[name] += float(value)
+
+    def add_up(self, total: Callable[[Sequence[float]], list[float]]) -> None:
+        """Sums become those of all workers, which log the same names. `total` adds numbers over workers."""
+        names = sorted(self.sums)
+        size, *values = total([self.sample_size, *(self.sums[name] for name in names)])
+        self.sample_size = int(size)
+        self.sums.update(zip(names, values))
 
     def add_update(self, gnorm: float, clip_norm: float) -> None:
         self.num_updates += 1

@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,20 +14,23 @@ import torch
 from app.callbacks import Callback
 from app.config import CheckpointConfig, TrainerConfig
 from app.data.batch import Batch
-from app.errors import NumericsError, Stopped
-from app.interfaces import BatchIterator, Criterion, Loss, LRScheduler, Model, Task
+from app.errors import Stopped
+from app.interfaces import BatchIterator, Criterion, Loss, LRScheduler, Model, Shard, Task
 from app.meters import Meters
 from app.runtime.checkpoint import Checkpoint, Checkpoints, Snapshot
-from app.runtime.faults import reach
+from app.runtime.distributed import Workers
+from app.runtime.faults import asked, reach, spoil
+from app.runtime.gradients import GradientBuckets
+from app.runtime.numerics import Numerics, Verdict, give_up, note_skipped
+from app.runtime.out_of_memory import HalvingRetry, rehearse
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.saver import Saver
 from app.runtime.seeds import set_seed
 from app.runtime.signals import StopSignals
+from app.stopping import Stopping
 from app.trackers.fanout import Trackers
 
 logger = logging.getLogger(__name__)
-
-MOST_SKIPPED = 10  # updates in a row whose gradients are not finite, before a run gives up
 
 
 class Evaluate(Protocol):
@@ -46,6 +49,8 @@ class Parts:
     optimizer: PreciseOptimizer
     lr_scheduler: LRScheduler
     callbacks: dict[str, Callback]
+    workers: Workers = field(default_factory=Workers)
+    gradients: GradientBuckets = field(default_factory=GradientBuckets)  # what makes them sums over workers
 
 
 class Trainer:
@@ -64,17 +69,24 @@ class Trainer:
         self.cfg, self.checkpoint_cfg, self.seed, self.run_dir = cfg, checkpoint, seed, run_dir
         self.task, self.model, self.criterion = parts.task, parts.model, parts.criterion
         self.optimizer, self.lr_scheduler, self.callbacks = parts.optimizer, parts.lr_scheduler, parts.callbacks
+        self.workers, self.gradients = parts.workers, parts.gradients
         self.trackers, self.evaluate = trackers, evaluate
         self.device = next(self.model.parameters()).device
         self.checkpoints = Checkpoints(checkpoint, run_dir)
         self.saver = Saver(checkpoint, self.checkpoints)
-        self.signals = StopSignals()
-        self.epoch, self.num_updates, self.num_skipped = 1, 0, 0
+        self.signals = StopSignals(self.workers.world_size > 1)
+        self.stopping = Stopping(cfg, self.signals)
+        self.numerics = Numerics(cfg.on_loss_spike, cfg.max_nonfinite_updates)
+        self.retry = HalvingRetry(self.optimizer.parameters, self.gradients)
+        if asked():
+            self.criterion.register_forward_hook(lambda _module, _args, loss: spoil(loss, self.attempt))
+        self.epoch, self.num_updates = 1, 0
         self.best: float | None = None  # of checkpoint.metric
         self.num_validations_without_gain = 0
         self.valid_metrics: dict[str, float] = {}
         self.validated_at = self.validated_epoch = -1
         self.wall_before, self.started_at = 0.0, time.perf_counter()
+        self.is_rehearsed = not cfg.try_longest_batch
         self.itr: BatchIterator | None = None  # of this epoch
         self.position: dict[str, int] | None = None  # where a checkpoint's iterator stood
 
@@ -82,14 +94,17 @@ class Trainer:
         """Returns the metrics of the last validation. Raises Stopped when a signal ended the run."""
         with self.signals, self.saver:
             self.each_callback(lambda callback: callback.on_start(self))
-            train_set = self.task.dataset(self.cfg.train_split)
-            if self.cfg.validate_interval or self.cfg.validate_interval_updates:  # read now, so that faults are now too
-                self.valid_set = self.task.dataset(self.cfg.valid_split)
+            with self.workers.first_goes_ahead():
+                train_set = self.task.dataset(self.cfg.train_split)
+                if self.cfg.validate_interval or self.cfg.validate_interval_updates:  # faults in it are told now too
+                    self.valid_set = self.task.dataset(self.cfg.valid_split)
+            self.workers.started()
+            self.agree([])
             while not self.stop_reason():
                 itr = self.batches(train_set)
                 for batches in grouped(itr, self.cfg.update_freq):
-                    losses = [self.train_step(batch, i) for i, batch in enumerate(batches)]
-                    if self.average_and_clip_gradients(losses):
+                    losses = [loss for i, batch in enumerate(batches) for loss in self.train_step(batch, i, batches)]
+                    if self.average_and_clip_gradients(losses, batches):
                         self.optimizer.step()
                         self.num_updates += 1
                         self.lr_scheduler.step_update(self.num_updates)
@@ -102,48 +117,89 @@ class Trainer:
         return self.valid_metrics
 
     def batches(self, dataset: Any) -> BatchIterator:
-        """This epoch's batches, from where a checkpoint left off."""
-        self.itr = itr = self.task.get_batch_iterator(dataset, self.epoch)
+        """This worker's batches of this epoch, from where a checkpoint left off."""
+        shard = Shard(self.workers.rank, self.workers.world_size)
+        self.itr = itr = self.task.get_batch_iterator(dataset, self.epoch, shard)
         if self.position is not None:
             itr.load_state_dict(self.position)
             self.position = None
+        if not self.is_rehearsed:
+            rehearse(self.forward_backward, itr.longest(), self.model, self.optimizer.zero_grad)
+            self.is_rehearsed = True
         self.meters = Meters()
         return itr
 
-    def train_step(self, batch: Batch, number: int) -> Loss:
-        """Forward and backward; random draws are those of this update and batch, whatever ran before."""
+    def train_step(self, batch: Batch, number: int, batches: list[Batch]) -> list[Loss]:
+        """Forward and backward of one of an update's batches; several losses where it was split.
+
+        Random draws are those of this update and of the batch's number among all workers', whatever ran before.
+        """
+        assert (itr := self.itr) is not None
         reach("batch")
-        set_seed(self.seed, self.num_updates + self.num_skipped, number)
+        set_seed(self.seed, self.attempt, number * self.workers.world_size + self.workers.rank)
+        self.gradients.begin(last=number + 1 == len(batches))
+        return self.retry.run(self.forward_backward, batch, lambda whole: itr.halves(whole))
+
+    def forward_backward(self, batch: Batch) -> Loss:
         self.model.train()
         return self.task.train_step(batch.to(self.device), self.model, self.criterion, self.optimizer)
 
-    def average_and_clip_gradients(self, losses: list[Loss]) -> bool:
-        """Gradients become means over all that the losses count. False: not finite, and the update is skipped."""
-        sample_size = sum(loss.sample_size for loss in losses)
-        gnorm = float(self.optimizer.average_and_clip(1 / max(sample_size, 1), self.cfg.clip_norm))
-        if math.isfinite(gnorm):
-            self.num_skipped = 0
+    @property
+    def attempt(self) -> int:
+        """The number, from 0, of the update that is being made; those skipped before it count until it is made."""
+        return self.num_updates + self.numerics.num_skipped
+
+    def agree(self, losses: list[Loss]) -> tuple[float, float]:
+        """What the losses count and their sum, over all workers; and all learn who asks to stop."""
+        own = [sum(loss.sample_size for loss in losses), sum(float(loss.value) for loss in losses)]
+        sample_size, loss, *requests = self.workers.total([*own, *self.stopping.requests(self.train_wall)])
+        self.stopping.learn(requests)
+        return max(sample_size, 1), loss
+
+    def average_and_clip_gradients(self, losses: list[Loss], batches: list[Batch]) -> bool:
+        """Gradients become means over all that all workers' losses count. False: this update is not to be made."""
+        self.gradients.finish()
+        sample_size, loss = self.agree(losses)
+        self.workers.updated()
+        gnorm = float(self.optimizer.average_and_clip(1 / sample_size, self.cfg.clip_norm))
+        verdict = self.numerics.judge(self.num_updates, loss / sample_size, gnorm, lambda: sample_ids(batches))
+        if verdict is Verdict.TAKE:
             self.meters.add(losses)
             self.meters.add_update(gnorm, self.cfg.clip_norm)
             return True
-        self.num_skipped += 1
-        logger.warning("update %d: gradients are not finite, skipped", self.num_updates + 1)
         self.optimizer.skip()
-        if self.num_skipped >= MOST_SKIPPED and not self.optimizer.is_finding_its_scale:
-            raise NumericsError(
-                f"update {self.num_updates + 1}: gradients were not finite {MOST_SKIPPED} times in a row; lower "
-                f"optimizer.lr (now {self.optimizer.lr:g}), set trainer.clip_norm, or use precision=fp32"
-            )
+        if self.numerics.is_hopeless and not self.optimizer.is_finding_its_scale:
+            path, skipped = self.run_dir / "skipped_batches.json", self.workers.gather(list(self.numerics.skipped))
+            if self.workers.is_first:
+                note_skipped(path, self.num_updates, skipped)
+            raise give_up(self.num_updates, self.numerics.num_skipped, self.optimizer.lr, path)
+        if verdict is Verdict.ROLL_BACK:
+            self.roll_back()
         return False
+
+    def roll_back(self) -> None:
+        """All but the place in the data becomes what the last checkpoint has; without one, nothing does."""
+        self.saver.wait()
+        self.workers.wait()
+        newest = self.checkpoints.newest()
+        if newest is None:
+            return
+        epoch, wall = self.epoch, self.train_wall
+        self.load(newest)
+        self.epoch, self.position = epoch, None
+        self.wall_before += wall - self.train_wall
+        self.each_callback(lambda callback: callback.on_start(self))
 
     def after_update(self, losses: list[Loss]) -> None:
         """Averages, the log, validation and checkpoints, each at its interval."""
-        reach("update", self.num_updates)
+        if reach("update", self.num_updates) == "differ":
+            self.optimizer.parameters[0].data.add_(1e-3)
+        self.workers.compare(self.num_updates, self.model.named_parameters())
         self.each_callback(lambda callback: callback.after_update(self))
         if self.num_updates % self.cfg.log_interval == 0:
             self.log_training()
         validates = due(self.num_updates, self.cfg.validate_interval_updates)
-        saves = self.saver.is_due(self.num_updates) or validates
+        saves = self.saves_now() or validates
         if saves and self.itr is not None and len(self.itr):  # an epoch's last update is followed by `after_epoch`
             if validates:
                 self.validate_and_judge()
@@ -160,12 +216,13 @@ class Trainer:
         self.each_callback(lambda callback: callback.after_epoch(self))
         self.epoch, self.itr = self.epoch + 1, None
         by_epochs = due(self.epoch - 1, self.checkpoint_cfg.save_interval)
-        if self.saver.is_due(self.num_updates) or validates or by_epochs:
+        if self.saves_now() or validates or by_epochs:
             self.save()
 
     def validate_and_judge(self) -> None:
         self.validated_at, self.validated_epoch = self.num_updates, self.epoch
-        self.valid_metrics = self.validate()
+        with self.workers.patient():
+            self.valid_metrics = self.validate()
         self.judge(self.valid_metrics[self.checkpoint_cfg.metric])
         best = {} if self.best is None else {f"best_{self.checkpoint_cfg.metric}": self.best}
         self.trackers.log("valid", self.num_updates, {**self.valid_metrics, **best, "epoch": self.epoch})
@@ -175,9 +232,11 @@ class Trainer:
         self.each_callback(lambda callback: callback.before_validation(self))
         self.model.eval()
         meters = Meters()
-        for batch in self.task.get_batch_iterator(self.valid_set):
+        shard = Shard(self.workers.rank, self.workers.world_size)
+        for batch in self.task.get_batch_iterator(self.valid_set, shard=shard):
             reach("validate")
             meters.add([self.task.valid_step(batch.to(self.device), self.model, self.criterion, self.optimizer)])
+        meters.add_up(self.workers.total)
         metrics = meters.means() | (self.evaluate(self.model) if self.evaluate else {})
         self.each_callback(lambda callback: callback.after_validation(self, metrics))
         return metrics
@@ -191,56 +250,54 @@ class Trainer:
             self.num_validations_without_gain += 1
 
     def stop_reason(self) -> str | None:
-        """Why no further update is made."""
-        cfg = self.cfg
-        if self.signals.received:
-            return f"signal {self.signals.received}"
-        if 0 < cfg.max_update <= self.num_updates:
-            return f"max_update={cfg.max_update}"
-        if 0 < cfg.max_epoch < self.epoch:
-            return f"max_epoch={cfg.max_epoch}"
-        if 0 < cfg.patience <= self.num_validations_without_gain:
-            return f"patience={cfg.patience}"
-        if 0 < cfg.stop_time_hours <= self.train_wall / 3600:
-            return f"stop_time_hours={cfg.stop_time_hours}"
-        return None
+        """Why no further update is made. Alone, a request counts at once; with others, when all know of it."""
+        if self.workers.world_size == 1:
+            self.stopping.learn(self.stopping.requests(self.train_wall))
+        return self.stopping.reason(self.num_updates, self.epoch, self.num_validations_without_gain)
 
     def finish(self) -> None:
         """The last validation, if the run has any, and checkpoint. A signal's stop is saved at once."""
         logger.info("stopped after %d updates: %s", self.num_updates, self.stop_reason())
         validates = self.cfg.validate_interval or self.cfg.validate_interval_updates
-        if validates and not self.signals.received and self.validated_at != self.num_updates:
+        if validates and not self.stopping.signal and self.validated_at != self.num_updates:
             self.validate_and_judge()
             self.save(last=True)
         else:
             self.saver.wait()
-            if self.saver.newest != self.num_updates:
+            if self.workers.of_first(self.saver.newest) != self.num_updates:
                 self.save(last=True)
         self.each_callback(lambda callback: callback.on_end(self))
-        if self.signals.received:
-            self.signals.pass_on()
-            raise Stopped("stopped by a signal, state saved; the same command goes on", self.signals.received)
+        if self.stopping.signal:
+            self.signals.pass_on(self.stopping.signal, self.workers.is_first)
+            raise Stopped("stopped by a signal, state saved; the same command goes on", self.stopping.signal)
 
     def log_training(self) -> None:
         assert self.itr is not None
         progress = {"lr": self.optimizer.lr, "padding": self.itr.padding, "train_wall": self.train_wall}
+        self.meters.add_up(self.workers.total)
         metrics = {**self.meters.means(), **self.meters.rates(), **progress, "epoch": self.epoch}
         self.trackers.log("train", self.num_updates, metrics)
         self.meters = Meters()
+
+    def saves_now(self) -> bool:
+        """Whether an interval of updates or minutes is over; minutes are those of the first worker."""
+        is_due = self.saver.is_due(self.num_updates)
+        return bool(self.workers.of_first(is_due)) if self.checkpoint_cfg.save_interval_minutes else is_due
 
     def save(self, last: bool = False) -> None:
         """Have a checkpoint written while training goes on; the `last` one is waited for, and may be a StorageError."""
         metrics = self.valid_metrics if self.validated_at == self.num_updates else {}
         averaged = next((w for w in (c.averaged() for c in self.callbacks.values()) if w is not None), None)
         held = (self.num_updates, self.model.state_dict(), averaged, self.state_dict(), metrics)
-        copy = self.checkpoint_cfg.save_async and not last
-        self.saver.save(Snapshot.take(*held, copy=copy), last)
+        if self.workers.is_first:
+            copy = self.checkpoint_cfg.save_async and not last
+            self.saver.save(Snapshot.take(*held, copy=copy), last)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the weights. Random draws need nothing (`train_step`)."""
         return {
             "num_updates": self.num_updates,
-            "num_skipped": self.num_skipped,
+            "numerics": self.numerics.state_dict(),
             "iterator": self.itr.state_dict() if self.itr is not None else {"epoch": self.epoch, "num_samples": 0},
             "metric": self.checkpoint_cfg.metric,
             "best": self.best,
@@ -259,20 +316,31 @@ class Trainer:
         """Go on from a checkpoint of this run."""
         state = checkpoint.state()
         checkpoint.load_model(self.model)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-        for name, callback in self.callbacks.items():
-            callback.load_state_dict(state["callbacks"].get(name, {}))
-            if "averaged.safetensors" in checkpoint.files:
-                callback.load_averaged(checkpoint.tensors("averaged.safetensors"))
-        self.criterion.load_state_dict(state["criterion"])
-        for name in ("num_updates", "num_skipped", "validated_at", "validated_epoch", "valid_metrics"):
+        self.load_state(checkpoint, state, ("optimizer", "lr_scheduler", "meters", "dataloader"))
+        self.numerics.load_state_dict(state["numerics"])
+        for name in ("validated_at", "validated_epoch", "valid_metrics"):
             setattr(self, name, state[name])
-        if state["metric"] == self.checkpoint_cfg.metric:
-            self.best, self.num_validations_without_gain = state["best"], state["num_validations_without_gain"]
-        self.saver.newest, self.wall_before = self.num_updates, state["train_wall"]
-        self.position = state["iterator"]
-        self.epoch = state["iterator"]["epoch"]
+        self.saver.newest = self.num_updates
+
+    def load_state(self, checkpoint: Checkpoint, state: dict[str, Any], parts: Collection[str]) -> None:
+        """Of `state`, that of a checkpoint of this run or another, the parts that `checkpoint.reset_...` speaks of."""
+        if "optimizer" in parts:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.criterion.load_state_dict(state["criterion"])
+            for name, callback in self.callbacks.items():
+                callback.load_state_dict(state["callbacks"].get(name, {}))
+                if "averaged.safetensors" in checkpoint.files:
+                    callback.load_averaged(checkpoint.tensors("averaged.safetensors"))
+        if "lr_scheduler" in parts:
+            self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+            self.num_updates = state["num_updates"]
+        if "meters" in parts:
+            self.wall_before = state["train_wall"]
+            if state["metric"] == self.checkpoint_cfg.metric:
+                self.best, self.num_validations_without_gain = state["best"], state["num_validations_without_gain"]
+        if "dataloader" in parts:
+            self.position = state["iterator"]
+            self.epoch = state["iterator"]["epoch"]
         self.lr_scheduler.step_update(self.num_updates)
 
     @property
@@ -290,6 +358,10 @@ def grouped(batches: BatchIterator, size: int) -> Iterator[list[Batch]]:
     stream = iter(batches)
     while group := list(islice(stream, size)):
         yield group
+
+
+def sample_ids(batches: list[Batch]) -> list[int]:
+    return [number for batch in batches for number in batch.ids.tolist()]
 
 
 def due(number: int, interval: int) -> bool:

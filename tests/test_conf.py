@@ -89,9 +89,10 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "tasks": {"interfaces", "data", "tokenizers", "search", "scorers"},
     "callbacks": {"interfaces"},
     "meters": {"interfaces"},
+    "stopping": {"runtime"},
     "run_config": set(),
     "reporting": {"run_config", "runtime", "trackers"},
-    "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data", "meters"},
+    "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data", "meters", "stopping"},
 }
 FOUNDATIONS = {"config", "schema", "ranges", "errors"}
 

@@ -92,7 +92,8 @@ def share(batches: list[Indices], count: int) -> list[Indices]:
         sizes = [len(batch) for batch in split]
         if max(sizes) < 2:
             raise DataError(f"{sum(sizes)} samples are too few for {count} workers; use fewer workers")
-        tail = sizes[-count:] if max(sizes[-count:]) > 1 else sizes
+        last = sizes[-(len(sizes) % count) :]  # of the last step only: other numbers of workers have the same steps
+        tail = last if max(last) > 1 else sizes
         place = len(split) - len(tail) + tail.index(max(tail))
         middle = (sizes[place] + 1) // 2
         split[place : place + 1] = split[place][:middle], split[place][middle:]

@@ -15,7 +15,7 @@ import signal
 import time
 from collections import Counter
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.errors import ConfigError
 
@@ -26,6 +26,7 @@ SIGNALS = {
     "int": signal.SIGINT,
     "usr2": signal.SIGUSR2,
 }
+FACTORS = {"nan": float("nan"), "inf": float("inf"), "spike": 1e4}  # what a loss or gradient is multiplied by
 FORM = re.compile(r"(\w+):([\w.]+)(?:@(\d+))?(?:#(\d+))?")
 
 times: Counter[str] = Counter()  # how often a point that passes no number was reached
@@ -81,3 +82,21 @@ def _do(action: str) -> str | None:
     else:
         return action
     return None
+
+
+def spoil(loss: Any, attempt: int) -> Any:
+    """A criterion's loss in training, as faults at `loss`, `grad` (both numbered by updates, from 1) and `forward` ask.
+
+    `oom:forward@3`: the third time that a batch goes through the model, it does not fit into memory.
+    """
+    import torch
+
+    if not torch.is_grad_enabled():
+        return loss
+    if reach("forward") == "oom":
+        raise torch.OutOfMemoryError("FAULT=oom:forward")
+    if (action := reach("grad", attempt + 1)) is not None:
+        loss.value.register_hook(lambda grad: grad * FACTORS[action])
+    if (action := reach("loss", attempt + 1)) is not None:
+        return loss._replace(value=loss.value * FACTORS[action])
+    return loss

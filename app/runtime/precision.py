@@ -82,9 +82,7 @@ class PreciseOptimizer:
 
     def skip(self) -> None:
         """Drop the gradients without a step; fp16 tries a smaller loss scale next."""
-        if self.precision.name == "fp16":
-            self.precision.scaler.step(self.inner)
-            self.precision.scaler.update()
+        self.precision.scaler.update()
         self.zero_grad()
 
     @property

@@ -2,22 +2,27 @@
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+ECHO = 1.0  # seconds in which a launcher and a scheduler, or a terminal, may have sent the same signal
 
 
 class StopSignals:
     """Inside `with`, `received` is the number of the first signal that came, or None.
 
-    The same one again ends the process, but for SIGUSR2, which schedulers repeat, and which SIGTERM may follow.
+    The same one again ends the process, but for SIGUSR2, which schedulers repeat, and which SIGTERM may follow. One of
+    several workers (`has_launcher`) takes what comes within a second for an echo: it is signalled by more than one.
 
     A handler that was there before (submitit's, for SIGUSR2) is called by `pass_on`, once the state is saved.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, has_launcher: bool = False) -> None:
         self.received: int | None = None
+        self._echoes_until = 0.0
+        self._echo = ECHO if has_launcher else 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -32,12 +37,19 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == self.received and number != signal.SIGUSR2:
+        if number == self.received and number != signal.SIGUSR2 and time.monotonic() > self._echoes_until:
             os._exit(128 + number)
-        self.received = self.received or number
+        if self.received is None:
+            self.received, self._echoes_until = number, time.monotonic() + self._echo
 
-    def pass_on(self) -> None:
-        """Call the handler that was there before for the signal that came, if it is a function."""
-        handler = self._before.get(self.received or 0)
-        if callable(handler) and self.received == signal.SIGUSR2:
-            handler(self.received, None)
+    def pass_on(self, number: int, is_first: bool = True) -> None:
+        """Call the handler that was there before SIGUSR2, if it is a function; only the first of several workers does.
+
+        It has the job queued again, which the other workers must not return from: they leave by SystemExit.
+        """
+        handler = self._before.get(number)
+        if not callable(handler) or number != signal.SIGUSR2:
+            return
+        if not is_first:
+            raise SystemExit(0)
+        handler(number, None)

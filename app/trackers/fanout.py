@@ -15,9 +15,12 @@ logger = logging.getLogger(__name__)
 class Trackers:
     """Hands every call on to every tracker. One that raises is named in a warning and left out from then on."""
 
-    def __init__(self, factories: Mapping[str, Callable[[Path], Tracker]], run_dir: Path):
-        always = {"metrics.jsonl": JsonlTracker(None, run_dir), "console": ConsoleTracker(None, run_dir)}
-        self.trackers: dict[str, Tracker] = {**always, **{name: make(run_dir) for name, make in factories.items()}}
+    def __init__(self, factories: Mapping[str, Callable[[Path], Tracker]], run_dir: Path, is_first: bool = True):
+        self.trackers: dict[str, Tracker] = {}
+        if is_first:  # of several workers: the others' numbers are in its own
+            self.trackers["metrics.jsonl"] = JsonlTracker(None, run_dir)
+            self.trackers["console"] = ConsoleTracker(None, run_dir)
+            self.trackers |= {name: make(run_dir) for name, make in factories.items()}
 
     def start(self, config: dict[str, Any], num_updates: int) -> None:
         self._each(lambda tracker: tracker.start(config, num_updates))

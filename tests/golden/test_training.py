@@ -43,7 +43,7 @@ class GivenBatches:
     def dataset(self, split: str) -> None:
         return None
 
-    def get_batch_iterator(self, dataset: None, epoch: int | None = None) -> Any:
+    def get_batch_iterator(self, dataset: None, epoch: int | None = None, shard: Any = None) -> Any:
         case = self.case
 
         class Iterator(list):  # type: ignore[type-arg]
@@ -92,6 +92,9 @@ def trainer(case: Case, run_dir: Path, recorder: Any) -> Trainer:
         patience=0,
         update_freq=case.spec["update_freq"],
         clip_norm=float(flag(case, "--clip-norm", "0")),
+        max_nonfinite_updates=10,
+        on_loss_spike="log",
+        try_longest_batch=False,
         validate_interval=1,
         validate_interval_updates=0,
         log_interval=1,
