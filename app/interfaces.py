@@ -162,6 +162,13 @@ class RefiningModel(Model):
         raise NotImplementedError("every position sees every other: there is nothing to keep from step to step")
 
 
+class Classifies(Protocol):
+    """What a model with classification heads offers (`Task.classification_heads`)."""
+
+    def classify(self, batch: Batch, head: str) -> Tensor:
+        """[rows, C]: the scores of each row's classes; C = 1 for a number, or for a candidate."""
+
+
 class Loss(NamedTuple):
     """What a criterion returns. Everything is a sum, so that it may be added over batches and workers."""
 
@@ -176,6 +183,7 @@ class Loss(NamedTuple):
 class Criterion(nn.Module, ABC):
     """The training objective."""
 
+    teacher_path: str | None = None  # a run whose model is given to `teach` before training
     needs: ClassVar[str | None] = None  # a method beyond `Model`'s that it calls; None: every model will do
     predicts: ClassVar[str] = "tokens"  # what `batch.target` holds; the task's `predicts` must be the same
     refines: ClassVar[bool] = False  # see `Model`
@@ -186,12 +194,16 @@ class Criterion(nn.Module, ABC):
     @abstractmethod
     def forward(self, model: Model, batch: Batch) -> Loss: ...
 
+    def teach(self, teacher: Model) -> None:
+        """Learn from this model too; only where `teacher_path` names one."""
+
 
 class Shard(NamedTuple):
     """Which part of every global batch this worker takes."""
 
     rank: int
     world_size: int
+    even: bool = False  # the last batches are cut so that no worker is without one
 
 
 class Dataset(Protocol):
@@ -217,7 +229,7 @@ class BatchIterator(Protocol):
         """The same samples in two batches, for memory that does not hold them in one."""
 
     def __len__(self) -> int:
-        """Batches left to hand out."""
+        """Steps left: the batches of the worker that has most."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 

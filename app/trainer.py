@@ -236,7 +236,7 @@ class Trainer:
         for batch in self.task.get_batch_iterator(self.valid_set, shard=shard):
             reach("validate")
             meters.add([self.task.valid_step(batch.to(self.device), self.model, self.criterion, self.optimizer)])
-        meters.add_up(self.workers.total)
+        meters.add_up(self.workers.gather)
         metrics = meters.means() | (self.evaluate(self.model) if self.evaluate else {})
         self.each_callback(lambda callback: callback.after_validation(self, metrics))
         return metrics
@@ -274,7 +274,7 @@ class Trainer:
     def log_training(self) -> None:
         assert self.itr is not None
         progress = {"lr": self.optimizer.lr, "padding": self.itr.padding, "train_wall": self.train_wall}
-        self.meters.add_up(self.workers.total)
+        self.meters.add_up(self.workers.gather)
         metrics = {**self.meters.means(), **self.meters.rates(), **progress, "epoch": self.epoch}
         self.trackers.log("train", self.num_updates, metrics)
         self.meters = Meters()
@@ -354,10 +354,10 @@ class Trainer:
 
 
 def grouped(batches: BatchIterator, size: int) -> Iterator[list[Batch]]:
-    """Lists of `size` batches; the last one may be shorter."""
-    stream = iter(batches)
-    while group := list(islice(stream, size)):
-        yield group
+    """Lists of `size` batches; the last may be shorter, and empty where only other workers have batches left."""
+    groups, stream = -(-len(batches) // size), iter(batches)
+    for _ in range(groups):
+        yield list(islice(stream, size))
 
 
 def sample_ids(batches: list[Batch]) -> list[int]:

@@ -21,19 +21,26 @@ Result = TypeVar("Result")
 class Step(NamedTuple):
     """What all shards do at once."""
 
-    samples: Indices  # of this shard's batch
+    samples: Indices | None  # of this shard's batch; None where there is none left for it
     num_samples: int  # over all shards
 
 
 class EpochIterator:
     """One epoch's batches (`interfaces.BatchIterator`). With `epoch=None` every sample once, in order of length.
 
-    The list of batches is the same for every number of shards, but for its end, where batches are cut so that all
-    shards take equally many steps. Shard i of n takes batches i, i + n, ...
+    Shard i of n takes batches i, i + n, ... of a list that is the same for every number of shards: in the last step
+    some may have none. Where that must not be (`even`), the last batches are cut until they suffice.
     """
 
-    def __init__(self, dataset: Samples, cfg: BatchingConfig, epoch: int | None, shard: tuple[int, int] = (0, 1)):
-        self._dataset, self._cfg, self._shard = dataset, cfg, shard
+    def __init__(
+        self,
+        dataset: Samples,
+        cfg: BatchingConfig,
+        epoch: int | None,
+        shard: tuple[int, int] | tuple[int, int, bool] = (0, 1),
+    ):
+        self._dataset, self._cfg = dataset, cfg
+        self._index, self._count, self._even = (*shard, False)[:3]
         self._trains = epoch is not None
         self.epoch = epoch or 0
         self.num_samples = 0
@@ -65,42 +72,44 @@ class EpochIterator:
 
     def _steps(self) -> list[Step]:
         """What is left to do."""
-        index, count = self._shard
-        batches = share(self._batches, count)
-        starts = np.cumsum([0, *map(len, batches)])[::count]
-        if self.num_samples in starts:
-            batches = batches[count * int(np.searchsorted(starts, self.num_samples)) :]
-        else:  # the position was saved by another number of workers
-            left = skip_samples(self._batches, self.num_samples)
-            batches = share(left, count) if sum(map(len, left)) >= count else []
-        groups = (batches[i : i + count] for i in range(0, len(batches), count))
-        return [Step(group[index], sum(map(len, group))) for group in groups]
+        count = self._count
+        batches = skip_samples(self._batches, self.num_samples)
+        if self._even:
+            batches = share(batches, count) if sum(map(len, batches)) >= count else []
+        groups = [batches[i : i + count] for i in range(0, len(batches), count)]
+        return [Step(dict(enumerate(group)).get(self._index), sum(map(len, group))) for group in groups]
 
     @cached_property
     def padding(self) -> float:
         """The share of positions in this epoch's batches that is padding, 0..1."""
         return padding_share(self._batches, self._dataset.source_lengths, self._dataset.target_lengths)
 
+    @property
+    def _drawn(self) -> Samples:
+        """The data set as this epoch has it."""
+        return self._dataset.in_epoch(self.epoch) if isinstance(self._dataset, Redrawn) else self._dataset
+
     def longest(self) -> Batch:
         """The epoch's batch with the most positions, of any shard."""
         lengths = self._dataset.source_lengths, self._dataset.target_lengths
         most = max(self._batches, key=lambda batch: len(batch) * sum(int(side[batch].max()) for side in lengths))
-        return self._dataset.collate(most)
+        return self._drawn.collate(most)
 
     def halves(self, batch: Batch) -> list[Batch]:
         """The same samples in two batches."""
-        return [self._dataset.collate(part) for part in np.array_split(batch.ids.cpu().numpy(), 2)]
+        return [self._drawn.collate(part) for part in np.array_split(batch.ids.cpu().numpy(), 2)]
 
     def __len__(self) -> int:
         return len(self._steps())
 
     def __iter__(self) -> Iterator[Batch]:
         steps = self._steps()
-        samples = (step.samples for step in steps)
-        dataset = self._dataset.in_epoch(self.epoch) if isinstance(self._dataset, Redrawn) else self._dataset
-        for step, batch in zip(steps, prefetched(dataset.collate, samples, self._cfg.prefetch)):
+        own = (step.samples for step in steps if step.samples is not None)
+        batches = prefetched(self._drawn.collate, own, self._cfg.prefetch)
+        for step in steps:
             self.num_samples += step.num_samples
-            yield batch
+            if step.samples is not None:
+                yield next(batches)
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "num_samples": self.num_samples}
