@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from app.config import TrainConfig
-from app.errors import CheckpointError
+from app.errors import CheckpointError, ConfigError
 from app.interfaces import Model, Task
 from app.plugins import configure
 from app.run_config import CONFIG, run_dir_of, stored
@@ -32,6 +32,9 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task, workers: Wor
     set_seed(cfg.seed)
     model = plugins["model"](task).to(device)
     criterion = plugins["criterion"](task).to(device)
+    for part in criterion.modules():
+        if getattr(part, "teacher_path", None) is not None:
+            part.teach(load_teacher(part.teacher_path, task, device))
     named = [*model.named_parameters(), *criterion.named_parameters(prefix="criterion")]
     inner = plugins["optimizer"]([(name, p) for name, p in named if p.requires_grad])
     optimizer = PreciseOptimizer(inner, plugins["precision"](device))
@@ -41,6 +44,17 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task, workers: Wor
     gradients = GradientBuckets(shared, cfg.distributed.bucket_cap_mb, cfg.distributed.overlap)
     lr_scheduler = plugins["lr_scheduler"](inner)
     return Parts(task, model, criterion, optimizer, lr_scheduler, callbacks, workers, gradients)
+
+
+def load_teacher(path: str, task: Task, device: torch.device) -> Model:
+    """The model of another run, which must have the same vocabularies. Raises ConfigError where it has others."""
+    restored = restore(Path(path), device)
+    for side in ("source", "target"):
+        own, other = (getattr(each, f"{side}_vocabulary") for each in (task, restored.task))
+        if own != other:
+            mend = "start the student with checkpoint.finetune_from or prepare both from the same text and settings"
+            raise ConfigError([f"criterion.teacher={path}: has another {side} vocabulary; {mend}"])
+    return restored.model
 
 
 def num_parameters(model: torch.nn.Module) -> int:

@@ -93,7 +93,10 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     if checkpoint is not None and trainer is not None and "scorer" in plugins:
         yield from metric_faults(checkpoint, trainer, sections, plugins)
     yield from draft_faults({kind: class_of(plugins.get(kind)) for kind in DRAFTING}, sections.get("search"))
-    yield from kind_faults(*(class_of(plugins.get(kind)) for kind in ("task", "model", "criterion")))
+    task_class, model_class, criterion = (class_of(plugins.get(kind)) for kind in ("task", "model", "criterion"))
+    parts = sections["criterion"].classes() if hasattr(sections.get("criterion"), "classes") else [criterion]
+    for each in parts:
+        yield from kind_faults(task_class, model_class, each)
     if batching is not None and task is not None and validating(trainer):
         longest = max(getattr(task, f"max_{side}_positions", 0) for side in ("source", "target"))
         if 0 < batching.max_tokens_valid < longest:
@@ -159,6 +162,7 @@ def metric_faults(
     better = dict.fromkeys(("loss", "nll_loss", "ppl"), "min")
     if getattr(sections.get("criterion"), "report_accuracy", False):
         better["accuracy"] = "max"
+    better |= getattr(sections.get("criterion"), "reported", {})
     if trainer.decode_valid and getattr(class_of(plugins.get("task")), "has_references", True):
         scorers = {name: class_of(made) for name, made in plugins["scorer"].items()}
         better |= {name: "max" if getattr(made, "higher_is_better", True) else "min" for name, made in scorers.items()}

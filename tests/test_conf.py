@@ -82,7 +82,7 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "trackers": {"runtime"},
     "interfaces": {"data"},
     "models": {"interfaces", "modules", "data"},
-    "criterions": {"interfaces", "modules", "data"},
+    "criterions": {"interfaces", "modules", "data", "plugins"},  # composite_loss makes its parts
     "optimizers": {"interfaces", "plugins"},  # composite makes the optimizers of its groups
     "lr_schedulers": {"interfaces"},
     "search": {"interfaces", "data"},
