@@ -35,9 +35,8 @@ class CMLMTransformer(LengthTransformer):
         }
 
     def refine(self, draft: Draft, encoder_out: EncoderOut, refinement: Refinement) -> Draft:
-        scores, tokens = self.project(self.decode(draft.tokens, encoder_out)).log_softmax(-1).max(-1)
-        masked = draft.tokens.eq(Vocabulary.unk)
-        draft = Draft(draft.tokens.where(~masked, tokens), draft.scores.where(~masked, scores))
+        features = self.decode(draft.tokens, encoder_out)
+        draft = Draft(*self.decoder.write(features, *draft, draft.tokens.eq(Vocabulary.unk)))
         done = refinement.step + 1
         if done >= refinement.max_step:
             return draft

@@ -190,9 +190,8 @@ class LengthTransformer(DraftTransformer):
 
     def rewritten(self, draft: Draft, encoder_out: EncoderOut, step: int) -> Draft:
         """The likeliest piece at every position, bos and eos included."""
-        scores, tokens = self.project(self.features(draft.tokens, encoder_out, step)).log_softmax(-1).max(-1)
-        padding = draft.tokens.eq(Vocabulary.pad)
-        return Draft(tokens.masked_fill(padding, Vocabulary.pad), scores.masked_fill(padding, 0))
+        features = self.features(draft.tokens, encoder_out, step)
+        return Draft(*self.decoder.write(features, *draft, draft.tokens.ne(Vocabulary.pad)))
 
     def length_prediction(self, encoder_out: EncoderOut, target: Tensor) -> Prediction:
         """Of the lengths of `target` [B, T]."""

@@ -150,5 +150,4 @@ class LevenshteinTransformer(DraftTransformer):
         holes = draft.tokens.eq(Vocabulary.unk)
         if not holes.any():
             return draft
-        scores, tokens = self.project(self.decode(draft.tokens, encoder_out)).log_softmax(-1).max(-1)
-        return Draft(draft.tokens.where(~holes, tokens), draft.scores.where(~holes, scores))
+        return Draft(*self.decoder.write(self.decode(draft.tokens, encoder_out), *draft, holes))

@@ -11,6 +11,8 @@ from app.modules.positions import make_positions
 from app.modules.transformer_decoder import Memory
 from app.modules.transformer_layer import Layer, LayerConfig
 
+CHUNK = 2**22  # scores held at a time when a draft is written: 16 MiB in fp32
+
 
 @dataclass
 class DraftDecoderConfig:
@@ -75,6 +77,11 @@ class DraftDecoder(Embedding):
         x = x if self.layer_norm is None else self.layer_norm(x)
         return x if self.project_out_dim is None else self.project_out_dim(x)
 
+    def write(self, features: Tensor, draft: Tensor, scores: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [B, T] and their scores [B, T] with the likeliest pieces at some places: features [B, T, D]."""
+        pieces, best = likeliest(features[where], self.output_projection.weight)
+        return draft.masked_scatter(where, pieces), scores.masked_scatter(where, best.to(scores.dtype))
+
     def _placed(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Vectors as they are, at the positions of the tokens."""
         if self.embed_positions is not None:
@@ -93,3 +100,18 @@ def class_vectors(count: int, dim: int) -> nn.Embedding:
 def neighbours(features: Tensor) -> Tensor:
     """[B, T, D] -> [B, T - 1, 2 D]: what stands on both sides of each gap."""
     return torch.cat([features[:, :-1], features[:, 1:]], dim=-1)
+
+
+def likeliest(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """features [N, D], weight [C, D] -> the best class of each and its log-probability, [N] twice.
+
+    Scores are made for a part of the positions at a time: a draft asks for all of its positions at once.
+    """
+    best: list[Tensor] = []
+    classes: list[Tensor] = []
+    for part in features.split(max(1, CHUNK // weight.size(0))):
+        scores = nn.functional.linear(part, weight).float()
+        top = scores.max(dim=-1)
+        best.append(top.values - scores.logsumexp(dim=-1))
+        classes.append(top.indices)
+    return torch.cat(classes), torch.cat(best)
