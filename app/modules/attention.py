@@ -1,5 +1,7 @@
 """Multi-head attention, and the keys and values that decoding keeps."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,10 +37,14 @@ class KeyValues:
         return new
 
     def select(self, rows: Tensor) -> None:
-        """Make row `rows[i]` the new row i."""
+        """Make row `rows[i]` the new row i. The room stays, so that the next position is not a reason to copy."""
         if self.keys is not None and self.values is not None:
-            used = slice(None), slice(None), slice(self.length)  # and no room beyond it
-            self.keys, self.values = self.keys[used].index_select(0, rows), self.values[used].index_select(0, rows)
+            self.keys, self.values = self._selected(self.keys, rows), self._selected(self.values, rows)
+
+    def _selected(self, old: Tensor, rows: Tensor) -> Tensor:
+        new = old.new_empty(rows.size(0), *old.shape[1:])
+        torch.index_select(old[:, :, : self.length], 0, rows, out=new[:, :, : self.length])
+        return new
 
 
 class MultiheadAttention(nn.Module):
@@ -58,6 +64,7 @@ class MultiheadAttention(nn.Module):
         rotary: bool = False,
     ):
         super().__init__()
+        self.of_itself = memory_dim is None
         memory_dim = dim if memory_dim is None else memory_dim
         self.heads, self.head_dim, self.rotary = heads, dim // heads, rotary
         self.sharing = heads // (kv_heads or heads)  # query heads for each head of keys and values
@@ -66,6 +73,7 @@ class MultiheadAttention(nn.Module):
         self.v_proj = nn.Linear(memory_dim, dim // self.sharing)
         self.out_proj = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
+        self.together: nn.Module | None = None  # queries, keys and values in one, once the weights are packed
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -92,10 +100,8 @@ class MultiheadAttention(nn.Module):
         `head_scale` [H] multiplies the heads' outputs before they are joined.
         """
         if context is None:
-            weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
-            bias = torch.cat([self.q_proj.bias, self.k_proj.bias, self.v_proj.bias])
             sizes = [each.out_features for each in (self.q_proj, self.k_proj, self.v_proj)]
-            q, k, v = (self._split(y) for y in torch.split(F.linear(x, weight, bias), sizes, dim=-1))
+            q, k, v = (self._split(y) for y in torch.split(self._all_at_once(x), sizes, dim=-1))
         else:
             q, (k, v) = self._split(self.q_proj(x)), self.keys_values(context)
         if self.rotary:
@@ -105,6 +111,19 @@ class MultiheadAttention(nn.Module):
             k, v = cache.append(k, v)
         y = self._attend(q, k, v, mask, causal and cache is None)
         return self._join(y if head_scale is None else y * head_scale[:, None, None])
+
+    def _all_at_once(self, x: Tensor) -> Tensor:
+        """Queries, keys and values side by side."""
+        if self.together is not None:
+            packed: Tensor = self.together(x)
+            return packed
+        weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
+        return F.linear(x, weight, torch.cat([self.q_proj.bias, self.k_proj.bias, self.v_proj.bias]))
+
+    def pack(self, join: Callable[[list[nn.Linear]], nn.Module]) -> None:
+        """Let one layer compute queries, keys and values of a self-attention; for inference."""
+        if self.of_itself:
+            self.together = join([self.q_proj, self.k_proj, self.v_proj])
 
     def over(self, x: Tensor, memory: Tensor, mask: Tensor | None = None, cache: KeyValues | None = None) -> Tensor:
         """Attention of x [B, T, D] to memory [M, S, E], masked by [M, 1, 1 or T, S].
@@ -127,6 +146,8 @@ class MultiheadAttention(nn.Module):
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """[M, S, E] -> keys and values [M, H, S, d], H being those of keys and values."""
+        if not isinstance(self.k_proj, nn.Linear):  # packed
+            return self._split(self.k_proj(memory)), self._split(self.v_proj(memory))
         weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
         bias = torch.cat([self.k_proj.bias, self.v_proj.bias])
         k, v = F.linear(memory, weight, bias).chunk(2, dim=-1)

@@ -26,6 +26,7 @@ class Ensemble:
     ):
         self.models = models
         self.temperature = temperature
+        self.rows = 0  # of every cache
         self.encoder_outs = [model.encode(src_tokens, src_lengths) for model in models]
         self.lm, self.lm_weight = lm, lm_weight
         everyone = models if lm is None else [*models, lm]
@@ -34,6 +35,7 @@ class Ensemble:
 
     def log_probs(self, tokens: Tensor) -> Tensor:
         """The newest token of each row, [N] -> log-probabilities of the one after it, [N, V], in fp32."""
+        self.rows = tokens.size(0)
         each = []
         for model, encoder_out, cache in zip(self.models, self.encoder_outs, self.caches):
             logits = model.project(model.decode(tokens.unsqueeze(1), encoder_out, cache)[:, -1])
@@ -47,7 +49,9 @@ class Ensemble:
         return mean + self.lm_weight * logits.log_softmax(dim=-1, dtype=torch.float32)
 
     def reorder(self, rows: Tensor) -> None:
-        """Make row `rows[i]` the new row i of every cache."""
+        """Make row `rows[i]` the new row i of every cache. Where all rows stay, as in greedy search, nothing is done."""
+        if rows.size(0) == self.rows and torch.equal(rows, torch.arange(self.rows, device=rows.device)):
+            return
         for cache in self.caches:
             cache.reorder(rows)
 
