@@ -98,6 +98,7 @@ def load_languages(directory: Path, cfg: Config) -> Config:
         saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # older runs have none
     except ValueError:
         raise CheckpointError(f"{path}: is damaged; copy it again") from None
+    saved = {name: lang for name, lang in saved.items() if hasattr(cfg, name)}  # another task's may have others
     agree = all(getattr(cfg, name) in (None, lang) for name, lang in saved.items())
     return replace(cfg, **saved) if agree else cfg
 

@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,20 @@ VERSION = 2  # of the prepared directories; part of every cache key
 Encoded = tuple[NDArray[np.int32], NDArray[np.int64]]
 
 
+class Encodes(Protocol):
+    """What makes a store of a file's lines: a `Text`, or what else belongs to its lines, such as alignments."""
+
+    @property
+    def vocabulary(self) -> Sized:
+        """All the numbers that a store has room for."""
+
+    def encode_lines(self, lines: Iterable[str]) -> Encoded:
+        """The numbers of all lines in turn, and how many belong to each."""
+
+    def fingerprint(self) -> str:
+        """A name for everything that these numbers depend on."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """All rows of a split that could be read, several directories' one after another."""
@@ -36,14 +51,18 @@ class Prepared:
 
 
 def prepare(
-    files: Sequence[tuple[Path, ...]], texts: Mapping[str, Text], on_bad_line: str, num_workers: int, cache_dir: Path
+    files: Sequence[tuple[Path, ...]],
+    texts: Mapping[str, Encodes],
+    on_bad_line: str,
+    num_workers: int,
+    cache_dir: Path,
 ) -> Prepared:
     """Find the encoded rows in the cache, or encode them with `num_workers` processes (0: one a core).
 
     Each directory gives a file for each of `texts`, in this order, whose lines belong together. What fairseq binarised
     is read where it is; several such directories are put together in the cache.
     """
-    if (there := stores_in_place(files, tuple(texts.values()))) is not None:
+    if (there := stores_in_place(files, only_text(texts.values()))) is not None:
         return Prepared(files[0][0].parent, there, [len(there[0])], 0)
     name = key(
         version=VERSION,
@@ -74,6 +93,11 @@ def prepare(
     return Prepared(directory, stores, counts["rows"], sum(counts["bad_lines"]))
 
 
+def only_text(texts: Iterable[Encodes]) -> list[Text]:
+    """Those that encode text: nothing else is ever binarised."""
+    return [text for text in texts if isinstance(text, Text)]
+
+
 def rows_of(
     paths: Sequence[Path], texts: Callable[[], Sequence[Text]], on_bad_line: str
 ) -> Iterator[tuple[str, ...] | None]:
@@ -90,10 +114,10 @@ class _Reader:
         self._paths, self._on_bad_line = paths, on_bad_line
         self.bad_lines = 0
 
-    def encoded(self, texts: tuple[Text, ...], num_workers: int) -> Iterator[list[Encoded]]:
+    def encoded(self, texts: tuple[Encodes, ...], num_workers: int) -> Iterator[list[Encoded]]:
         """Ids and lengths for each file, chunk by chunk."""
         if binarised(self._paths):
-            return encoded_rows(self._paths, texts)
+            return encoded_rows(self._paths, only_text(texts))
         return parallel_map(_Encoder(texts), self.chunks(), num_workers)
 
     def chunks(self) -> Iterator[list[tuple[str, ...]]]:
@@ -114,7 +138,7 @@ class _Reader:
 class _Encoder:
     """Sent to worker processes."""
 
-    texts: tuple[Text, ...]
+    texts: tuple[Encodes, ...]
 
     def __call__(self, rows: list[tuple[str, ...]]) -> list[Encoded]:
         return [text.encode_lines(lines) for text, lines in zip(self.texts, zip(*rows, strict=True), strict=True)]

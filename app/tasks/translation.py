@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from app.config import BatchingConfig
 from app.data.corpus import find_splits
 from app.data.dataset import PairDataset
+from app.data.frame import Frame
 from app.data.iterator import EpochIterator
+from app.data.masking import MASK
+from app.data.vocabulary import Vocabulary
 from app.errors import DataError
 from app.interfaces import BatchIterator, Dataset, Generator, Model, Shard, Task
 from app.ranges import at_least, one_of, positive
 from app.search import Search
 from app.tasks.corpora import faults, find_pairs, language_pair, load_languages, read_corpora, save_languages
-from app.tasks.generator import TextGenerator
-from app.tasks.preparation import Prepared, prepare, rows_of
+from app.tasks.language_symbols import index_of, language_symbols
+from app.tasks.pairs import LanguagePair, read_references
 from app.tasks.text import LearningSettings, Text, learn
 from app.tokenizers import Tokenizer
 
@@ -36,6 +37,9 @@ class TranslationConfig:
     nwords: int  # most entries of a vocabulary, the four specials counted; 0: no limit
     max_source_positions: int  # pairs with longer sources are left out of training; in pieces, eos counted
     max_target_positions: int  # pairs with longer targets are left out of training; in pieces, eos counted
+    load_alignments: bool  # read SPLIT.SOURCE-TARGET.align too, for criterions that teach alignments
+    langs: list[str] | None  # as mBART: both sides end with their language's symbol, such as [de]; all that there are
+    prepend_bos: bool  # as BART and mBART: both sides start with bos
     on_bad_line: str  # a line that is no UTF-8 or has NUL: error, or skip its pair (in a translation: U+FFFD for it)
     num_workers: int  # processes that encode text; 0: one a core
 
@@ -45,6 +49,8 @@ class TranslationConfig:
         yield from one_of(self, "on_bad_line", "error", "skip")
         if self.source_lang is not None and self.source_lang == self.target_lang:
             yield f"target_lang={self.target_lang}: is the source's language too; give another"
+        if self.langs is not None and not self.joined_dictionary:
+            yield f"langs={self.langs}: their symbols are in one vocabulary; set joined_dictionary=true"
         if self.data is not None:
             try:
                 yield from faults(read_corpora(self.data), self.source_lang, self.target_lang)
@@ -84,8 +90,11 @@ class Translation(Task):
         self._cache_dir = cache_dir
         langs = self._languages()
         self.cfg = replace(self.cfg, source_lang=langs[0], target_lang=langs[1])
-        if hasattr(self, "source"):
-            return
+        if not hasattr(self, "source"):
+            self._learn_both(langs, cache_dir)
+        self._frame(langs)  # refuses what the vocabulary has no symbol for
+
+    def _learn_both(self, langs: tuple[str, str], cache_dir: Path) -> None:
         log.info("translation from %s to %s", *langs)
         pairs = [files for files, _ in find_pairs(self._corpora, self.cfg.train_split, langs)]
         sources, targets = [files.source for files in pairs], [files.target for files in pairs]
@@ -106,7 +115,8 @@ class Translation(Task):
         )
 
     def _learn(self, paths: list[Path], cache_dir: Path) -> Text:
-        settings = LearningSettings(self.cfg.threshold, self.cfg.nwords, self.cfg.on_bad_line)
+        symbols = () if self.cfg.langs is None else (*language_symbols(self.cfg.langs, "mbart"), MASK)
+        settings = LearningSettings(self.cfg.threshold, self.cfg.nwords, self.cfg.on_bad_line, symbols)
         return learn(paths, self._make_tokenizer, settings, self.cfg.num_workers, cache_dir)
 
     def save(self, directory: Path) -> None:
@@ -118,7 +128,9 @@ class Translation(Task):
         save_languages(directory, self.cfg, "source_lang", "target_lang")
 
     def load(self, directory: Path) -> None:
-        names = ["joined"] if self.cfg.joined_dictionary else ["source", "target"]
+        """A run of one text, such as that of task denoising, will do where one vocabulary is wanted."""
+        joined = "joined" if (directory / "joined").is_dir() or not (directory / "text").is_dir() else "text"
+        names = [joined] if self.cfg.joined_dictionary else ["source", "target"]
         texts = [Text.load(directory / name, self._make_tokenizer) for name in names]
         self._use(texts[0], texts[-1])
         self.cfg = load_languages(directory, self.cfg)
@@ -127,32 +139,7 @@ class Translation(Task):
         """The split's pairs that training can use; which are left out, and why, is counted and logged."""
         if self._cache_dir is None:
             raise RuntimeError("prepare(cache_dir) comes before dataset(split)")
-        found = find_pairs(self._corpora, split, self._languages())
-        files, weights = [files for files, _ in found], [weight for _, weight in found]
-        cfg = self.cfg
-        texts = {"source": self.source, "target": self.target}
-        prepared = prepare(files, texts, cfg.on_bad_line, cfg.num_workers, self._cache_dir)
-        dataset = self._kept(prepared, weights)
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items() if count)
-        log.info("%s: %d pairs; left out: %s", split, len(dataset), reasons or "none")
-        if not len(dataset):
-            raise DataError(f"{split}: no pair is left to use ({reasons or 'the files are empty'}); check task.data")
-        return dataset
-
-    def _kept(self, prepared: Prepared, weights: list[float]) -> PairDataset:
-        stores = prepared.stores[0], prepared.stores[1]
-        source, target = stores[0].lengths, stores[1].lengths
-        empty = (source == 1) | (target == 1)  # eos alone
-        long_source = ~empty & (source > self.cfg.max_source_positions)
-        long_target = ~empty & ~long_source & (target > self.cfg.max_target_positions)
-        left_out = {
-            "with a bad line": prepared.bad_lines,
-            "empty on one side": int(empty.sum()),
-            f"over max_source_positions={self.cfg.max_source_positions}": int(long_source.sum()),
-            f"over max_target_positions={self.cfg.max_target_positions}": int(long_target.sum()),
-        }
-        rows = np.flatnonzero(~(empty | long_source | long_target))
-        return PairDataset(*stores, rows, np.repeat(weights, prepared.rows)[rows], left_out)
+        return self._pair().dataset(split, self._cache_dir)
 
     def get_batch_iterator(
         self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)
@@ -161,18 +148,26 @@ class Translation(Task):
         return EpochIterator(dataset, self.batching, epoch, shard)
 
     def build_generator(self, models: list[Model], search: Search) -> Generator:
-        longest, max_tokens = self.cfg.max_source_positions, self.batching.max_tokens_valid
-        return TextGenerator(models, search, self.source, self.target, longest, max_tokens)
+        return self._pair().build_generator(models, search, self.batching.max_tokens_valid)
 
     def references(self, split: str) -> tuple[list[str], list[str]]:
         """Source and target lines, one for each line of the files: none is ever left out here."""
-        policy = "error" if self.cfg.on_bad_line == "error" else "replace"
-        lines: tuple[list[str], list[str]] = ([], [])
-        for files, _ in find_pairs(self._corpora, split, self._languages()):
-            for pair in rows_of(files, lambda: (self.source, self.target), policy):
-                for side, line in zip(lines, pair or ()):
-                    side.append(line)
-        return lines
+        policy = self.cfg.on_bad_line
+        return read_references(self._corpora, self._languages(), split, policy, lambda: (self.source, self.target))
+
+    def _pair(self) -> LanguagePair:
+        langs, cfg = self._languages(), self.cfg
+        return LanguagePair(
+            cfg, self._corpora, langs, self.source, self.target, self._frame(langs), cfg.load_alignments
+        )
+
+    def _frame(self, langs: tuple[str, str]) -> Frame:
+        """bos and language symbols around the pieces, as far as they are asked for."""
+        start = (Vocabulary.bos,) if self.cfg.prepend_bos else ()
+        if self.cfg.langs is None:
+            return Frame(source_start=start, target_start=start)
+        source, target = (index_of(self.source_vocabulary, lang, "mbart") for lang in langs)
+        return Frame(start, (Vocabulary.eos, source), start, (Vocabulary.eos, target), target)
 
     def _languages(self) -> tuple[str, str]:
         return language_pair(self._corpora, self.cfg.source_lang, self.cfg.target_lang)

@@ -57,6 +57,9 @@ def config(data: Any) -> TranslationConfig:
         nwords=0,
         max_source_positions=6,
         max_target_positions=6,
+        load_alignments=False,
+        langs=None,
+        prepend_bos=False,
         on_bad_line="error",
         num_workers=1,
     )
@@ -276,6 +279,7 @@ class Echo(Search):
 
 
 class Nothing(nn.Module):
+    refines = False
     max_positions = (6, 6)
 
     def __init__(self) -> None:
