@@ -3,6 +3,7 @@
 Everything is batched and ordered inside. Nothing of Hydra is used, so that this works in any program.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.inference import load_models, load_search
 from app.interfaces import Model, Task, Translation
 from app.plugins import configure
 from app.tasks.reference_scores import HasTexts, score_lines
+from app.tasks.sentences import Predicts
 
 
 class TranslationModel:
@@ -46,6 +48,18 @@ class TranslationModel:
         if not isinstance(self.task, HasTexts):
             raise ConfigError([f"{type(self.task).__name__}: has no source and target text to score"])
         return score_lines(self.models, self.task, lines, translations, self.max_tokens)
+
+    def predict(self, rows: Sequence[str | Sequence[str]]) -> list[str]:
+        """The class of every row, or its number, of models of `task=sentence_prediction`. A pair is a row of two texts.
+
+        Raises `DataError` for a row that is too long, or has another number of texts than those of the training.
+        """
+        if not isinstance(self.task, Predicts):
+            raise ConfigError(
+                [f"{type(self.task).__name__}: has no classes to predict; use translate, sample or score"]
+            )
+        texts = [[row] if isinstance(row, str) else list(row) for row in rows]
+        return [predicted.label for predicted in self.task.predict(self.models, texts)]
 
 
 def load(*runs: str | Path, device: str = "auto", max_tokens: int = 4096) -> TranslationModel:

@@ -1,39 +1,30 @@
 """Which of several candidates is the right one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from app.data.batch import Batch
-from app.interfaces import Criterion, Loss, Model, Task
+from app.interfaces import Classifies, Criterion, Loss, Model, Task
 
 
 @dataclass
 class SentenceRankingConfig:
     ranking_head_name: str  # which of the model's heads scores a candidate
 
-
-class Scores(Protocol):
-    """A model with classification heads."""
-
-    def classify(self, batch: Batch, head: str) -> Tensor:
-        """[B, 1]: a score for each row."""
-
-
-class Candidates(Protocol):
-    """What a batch has beside `Batch`'s fields."""
-
-    candidates: Sequence[Batch]  # the first candidates of all questions, the second ones, ...
+    @property
+    def reported(self) -> dict[str, str]:
+        """What is measured beside the loss, and which direction is better."""
+        return {"accuracy": "max"}
 
 
 class SentenceRanking(Criterion):
     """Cross-entropy of the right candidate under a softmax over all candidates' scores, summed over questions.
 
-    `batch.target` [B] holds the right candidate's number.
+    `batch.target` [B] holds the right candidate's number. The batch has the rows of its K candidates for each of the B
+    questions, side by side; the head gives one score for a row.
     """
 
     needs = "classify"
@@ -44,9 +35,9 @@ class SentenceRanking(Criterion):
         self.cfg = cfg
 
     def forward(self, model: Model, batch: Batch) -> Loss:
-        classify, head = cast(Scores, model).classify, self.cfg.ranking_head_name
-        scores = torch.cat([classify(each, head) for each in cast(Candidates, batch).candidates], dim=1).float()
         target = batch.target.flatten()
+        scores = cast(Classifies, model).classify(batch, self.cfg.ranking_head_name)  # [B * K, 1]
+        scores = scores.float().view(target.numel(), -1)
         loss = F.cross_entropy(scores, target, reduction="sum")
         logs: dict[str, Tensor | float] = {"loss": loss.detach(), "ntokens": batch.num_tokens}
         logs |= {"nsentences": target.numel(), "n_correct": (scores.argmax(1) == target).sum(), "total": target.numel()}
