@@ -91,10 +91,12 @@ class BatchingConfig:
     shuffle: bool  # false: batches in order of length, for debugging
     seed: int  # the order of an epoch is a function of this and the epoch's number
     prefetch: int  # batches made ahead of their use by a thread; 0: none
+    num_workers: int  # processes that make the batches of training, each two ahead; 0: the thread does
+    worker_timeout: float  # seconds to wait for a batch of such a process before giving up
 
     def check(self) -> Iterator[str]:
-        yield from positive(self, "max_tokens", "max_tokens_valid")
-        yield from at_least(self, 0, "max_sentences", "prefetch")
+        yield from positive(self, "max_tokens", "max_tokens_valid", "worker_timeout")
+        yield from at_least(self, 0, "max_sentences", "prefetch", "num_workers")
 
 
 @dataclass
@@ -161,9 +163,17 @@ class InteractiveConfig:
     max_tokens: int  # most tokens of a batch's sources, padding counted
     device: str  # auto, cpu, cuda, cuda:1, ...
     num_threads: int  # threads for tensor operations on the CPU; 0: all cores
+    precision: str  # of the models' products: fp32; bf16; or int8, on a CPU
+    engine: str  # torch; or ctranslate2, for the Transformer with search=beam or greedy (extra `ctranslate2`)
+    long_lines: str  # one that is longer than the models allow: error, or split it, at a sentence's end if possible
 
     def check(self) -> Iterator[str]:
         yield from one_of(self, "output", "text", "fairseq", "jsonl")
+        yield from one_of(self, "precision", "fp32", "bf16", "int8")
+        yield from one_of(self, "engine", "torch", "ctranslate2")
+        yield from one_of(self, "long_lines", "error", "split")
+        if self.engine == "ctranslate2" and self.output == "fairseq":
+            yield "output=fairseq: engine=ctranslate2 has no scores of single pieces; choose text or jsonl"
         yield from positive(self, "max_tokens")
         yield from at_least(self, 0, "num_threads")
         for path in self.checkpoints():
@@ -184,9 +194,12 @@ class GenerateConfig(InteractiveConfig):
     input: str | None  # a file to translate instead of a split; -: standard input
     output_file: str | None  # where translations are written; null: to standard output
     buffer_size: int  # lines held at once, and batched by length among each other
+    resume: bool  # go on after the whole lines that output_file holds already, instead of writing it anew
 
     def check(self) -> Iterator[str]:
         yield from super().check()
+        if self.resume and (self.output_file is None or self.output == "fairseq"):
+            yield "resume=true: needs output_file, and output=text or jsonl"
         yield from positive(self, "buffer_size")
         yield from lines_of(self, "input")
         if self.data is not None and not Path(self.data).is_dir():
@@ -276,6 +289,7 @@ class ImportFairseqConfig:
     output: str  # the run directory to write; it must not hold anything yet
     ignore: list[str]  # options of the checkpoint that have no equivalent here and are to be left aside
     reset_optimizer: bool  # take the weights alone: training starts anew from them
+    use_ema: bool  # translate with the moving average of the weights, where there is one; false: with the weights
 
     def check(self) -> Iterator[str]:
         yield from lines_of(self, "checkpoint")

@@ -1,5 +1,6 @@
 """A run's configuration in its directory: written, read back, and compared with a later command's. No torch here."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,14 @@ from omegaconf import OmegaConf
 from app.config import TrainConfig
 from app.errors import CheckpointError, ConfigError, StorageError
 
+logger = logging.getLogger(__name__)
+
 CONFIG = "config.yaml"
 SHAPING = ["task", "model", "criterion", "optimizer", "lr_scheduler", "tokenizer"]
 SHAPING += ["precision", "callbacks", "batching", "seed"]
 SHAPING_OF_TRAINER = ["update_freq", "clip_norm", "train_split"]
-NOT_SHAPING = {"task.num_workers", "task.on_bad_line", "batching.prefetch", "batching.max_tokens_valid"}
+NOT_SHAPING = {"task.num_workers", "task.on_bad_line", "batching.max_tokens_valid"}
+NOT_SHAPING |= {f"batching.{name}" for name in ("prefetch", "num_workers", "worker_timeout")}
 
 
 def check_same_run(cfg: TrainConfig, run_dir: Path) -> None:
@@ -22,12 +26,31 @@ def check_same_run(cfg: TrainConfig, run_dir: Path) -> None:
     if not cfg.checkpoint.resume:
         fault = f"checkpoint.resume=false: the checkpoints of {run_dir} would be overwritten; give another run_dir"
         raise ConfigError([fault])
-    old, new = (shaping(values) for values in (stored(run_dir / CONFIG), values_of(cfg)))
-    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if differing:
-        changes = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in differing]
-        mend = "give another run_dir, or the old settings"
-        raise ConfigError([f"run_dir={run_dir}: holds a run with other settings; {mend}", *changes])
+    before, now = stored(run_dir / CONFIG), values_of(cfg)
+    shapes = shaping(before).keys() | shaping(now).keys()
+    may_differ = tuple(f"{key}." for key in cfg.checkpoint.may_differ)
+    changes = differences(comparable(before), comparable(now))
+    refused = [line for key, line in changes.items() if key in shapes and not f"{key}.".startswith(may_differ)]
+    if refused:
+        mend = "give another run_dir, the old settings, or name what may change in checkpoint.may_differ"
+        raise ConfigError([f"run_dir={run_dir}: holds a run with other settings; {mend}", *refused])
+    for line in changes.values():
+        logger.info("changed since the last start: %s", line)
+
+
+def comparable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat values; of an update it is said how many batches it has, not how processes share them."""
+    plain = flat(dict(values))
+    world_size = plain.pop("distributed.world_size", None) or 1
+    if "trainer.update_freq" in plain:
+        plain["trainer.update_freq"] = f"{plain['trainer.update_freq'] * world_size} of all processes together"
+    return plain
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """The dotted keys whose values are not the same, each with a line that says so."""
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return {key: f"{key}: {before.get(key)} there, {now.get(key)} now" for key in keys}
 
 
 def shaping(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An epoch of samples as batches of tensors, made ahead of their use by a thread."""
+"""An epoch of samples as batches of tensors, made ahead of their use by a thread or by processes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +13,7 @@ from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.batching import Indices, make_batches, padding_share, repeat_by_weight, share, skip_samples
 from app.data.dataset import Grouped, Redrawn, Samples
+from app.data.workers import in_workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -105,7 +106,10 @@ class EpochIterator:
     def __iter__(self) -> Iterator[Batch]:
         steps = self._steps()
         own = (step.samples for step in steps if step.samples is not None)
-        batches = prefetched(self._drawn.collate, own, self._cfg.prefetch)
+        if self._trains and self._cfg.num_workers:
+            batches = in_workers(self._drawn.collate, own, self._cfg.num_workers, self._cfg.worker_timeout)
+        else:
+            batches = prefetched(self._drawn.collate, own, self._cfg.prefetch)
         for step in steps:
             self.num_samples += step.num_samples
             if step.samples is not None:

@@ -70,6 +70,10 @@ class Store:
         start = HEADER.size + count * itemsize + -(count * itemsize) % 8
         self.offsets: NDArray[np.int64] = np.memmap(path, dtype="<i8", mode="r", offset=start, shape=(rows + 1,))
 
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+        """Another process opens the file; its content is not sent."""
+        return Store, (self.path,)
+
     def _read_header(self) -> tuple[int, int, int]:
         try:
             with self.path.open("rb") as file:

@@ -90,8 +90,11 @@ class Checkpoint:
         for name in self.files:
             self.read(name)
 
-    def load_model(self, model: nn.Module, weights: str = "model.safetensors") -> None:
-        """Weights into `model`. Raises CheckpointError that lists what does not fit."""
+    def load_model(self, model: nn.Module, weights: str = "model.safetensors", partial: bool = False) -> list[str]:
+        """Weights into `model`. Returns what did not fit, a line each; it is a CheckpointError unless `partial`.
+
+        None that fits is a CheckpointError in any case.
+        """
         given, own = self.tensors(weights), model.state_dict()
         shared = {name: unique for unique, names in ties(own).items() for name in names}
         given |= {name: given[unique] for name, unique in shared.items() if name not in given and unique in given}
@@ -102,10 +105,12 @@ class Checkpoint:
             for name in own
             if name in given and given[name].shape != own[name].shape
         ]
-        if faults:
+        fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+        if faults and (not partial or not fitting):
             more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
             raise CheckpointError(f"{self.path}: weights of another model: {'; '.join(faults[:6])}{more}")
-        model.load_state_dict(given)
+        model.load_state_dict(fitting, strict=False)
+        return faults
 
     @property
     def inference_weights(self) -> str:

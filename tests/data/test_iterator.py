@@ -13,7 +13,16 @@ from app.data.iterator import EpochIterator, prefetched
 from app.data.store import Store, write_store
 from tests.golden.cases import Case, claimed
 
-CFG = BatchingConfig(max_tokens=40, max_sentences=0, max_tokens_valid=60, shuffle=True, seed=1, prefetch=2)
+CFG = BatchingConfig(
+    max_tokens=40,
+    max_sentences=0,
+    max_tokens_valid=60,
+    shuffle=True,
+    seed=1,
+    prefetch=2,
+    num_workers=0,
+    worker_timeout=60,
+)
 
 
 def make_dataset(directory: Path, source: list[list[int]], target: list[list[int]], weight: float = 1.0) -> PairDataset:

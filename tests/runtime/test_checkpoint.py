@@ -241,3 +241,15 @@ def test_weights_of_another_model_are_told_apart(tmp_path: Path) -> None:
     other.b = nn.Linear(3, 5)
     with pytest.raises(CheckpointError, match=r"b\.bias is \[4\] instead of \[5\]"):
         checkpoint.load_model(other)
+
+
+def test_weights_may_be_taken_in_part_but_not_none_of_them(tmp_path: Path) -> None:
+    checkpoint, other = saved(tmp_path, 1), Tied()
+    other.b = nn.Linear(3, 5)
+    assert checkpoint.load_model(other, partial=True) == [
+        "missing b.weight",
+        "b.bias is [4] instead of [5]",
+    ]
+    assert torch.equal(other.a.weight, checkpoint.tensors("model.safetensors")["a.weight"])
+    with pytest.raises(CheckpointError, match="weights of another model"):
+        checkpoint.load_model(nn.Linear(9, 9), partial=True)

@@ -18,7 +18,16 @@ from app.tokenizers.pretokenized import Pretokenized, PretokenizedConfig
 from tests.runs import configured
 
 TRAIN = ["a b c", "d", "", "a a b d", "c"]
-BATCHING = BatchingConfig(max_tokens=16, max_sentences=0, max_tokens_valid=16, shuffle=True, seed=1, prefetch=0)
+BATCHING = BatchingConfig(
+    max_tokens=16,
+    max_sentences=0,
+    max_tokens_valid=16,
+    shuffle=True,
+    seed=1,
+    prefetch=0,
+    num_workers=0,
+    worker_timeout=60,
+)
 CFG = LanguageModelingConfig(
     data=None,
     lang=None,

@@ -16,7 +16,16 @@ from app.tokenizers.pretokenized import Pretokenized, PretokenizedConfig
 from app.tokenizers.word import Word, WordConfig
 from tests.runs import configured
 
-BATCHING = BatchingConfig(max_tokens=64, max_sentences=0, max_tokens_valid=64, shuffle=True, seed=1, prefetch=0)
+BATCHING = BatchingConfig(
+    max_tokens=64,
+    max_sentences=0,
+    max_tokens_valid=64,
+    shuffle=True,
+    seed=1,
+    prefetch=0,
+    num_workers=0,
+    worker_timeout=60,
+)
 CFG = MaskedLMConfig(
     data=None,
     lang=None,

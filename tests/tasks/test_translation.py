@@ -26,7 +26,16 @@ from app.tokenizers.sentencepiece import SentencePiece, SentencePieceConfig
 
 SOURCE = ["a b c", "d e", "", "f g h i j k l", "a a a"]
 TARGET = ["A B C", "D E", "X", "F", ""]
-BATCHING = BatchingConfig(max_tokens=20, max_sentences=0, max_tokens_valid=20, shuffle=True, seed=1, prefetch=0)
+BATCHING = BatchingConfig(
+    max_tokens=20,
+    max_sentences=0,
+    max_tokens_valid=20,
+    shuffle=True,
+    seed=1,
+    prefetch=0,
+    num_workers=0,
+    worker_timeout=60,
+)
 
 
 def pretokenized() -> Tokenizer:
