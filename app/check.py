@@ -97,6 +97,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     parts = sections["criterion"].classes() if hasattr(sections.get("criterion"), "classes") else [criterion]
     for each in parts:
         yield from kind_faults(task_class, model_class, each)
+    yield from pair_faults(task, class_of(plugins.get("task")), class_of(plugins.get("model")))
     if batching is not None and task is not None and validating(trainer):
         longest = max(getattr(task, f"max_{side}_positions", 0) for side in ("source", "target"))
         if 0 < batching.max_tokens_valid < longest:
@@ -116,12 +117,26 @@ def kind_faults(task: Any, model: Any, criterion: Any) -> Iterator[str]:
         yield f"criterion: asks its model for `{needs}`, which {model.__name__} does not have; choose another"
     if task is None:
         return
+    if model is not None and model.has_pairs and not task.has_pairs:
+        yield f"model: {model.__name__} is for several pairs of languages; choose task=multilingual_translation"
     if criterion is not None and criterion.predicts != task.predicts:
         asked = f"task {task.__name__} asks for {task.predicts}"
         yield f"criterion: {criterion.__name__} is for {criterion.predicts}, and {asked}; choose another criterion"
     if model is not None and model.generates != task.generates and (task.generates or needs is None):
         side = "a decoder, which {} does not have" if task.generates else "no decoder, which {} has"
         yield f"model: task {task.__name__} wants a model with {side.format(model.__name__)}; choose another model"
+
+
+def pair_faults(cfg: Any, task: Any, model: Any) -> Iterator[str]:
+    """One model for several pairs of languages knows all their words, and is told which language to write."""
+    if cfg is None or model is None or not getattr(task, "has_pairs", False) or model.has_pairs:
+        return
+    mend = f"which {model.__name__} needs; or choose model=multilingual_transformer"
+    if not cfg.joined_dictionary:
+        yield f"task.joined_dictionary=false: set true for one vocabulary, {mend}"
+    targets = {pair.rpartition("-")[2] for pair in cfg.lang_pairs}
+    if len(targets) > 1 and cfg.encoder_langtok != "tgt" and not cfg.decoder_langtok:
+        yield f"task.encoder_langtok={cfg.encoder_langtok}: set tgt, or decoder_langtok=true, to say the target, {mend}"
 
 
 DRAFTING = {  # what there is for models that refine drafts (`app.interfaces.RefiningModel`)

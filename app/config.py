@@ -165,6 +165,7 @@ class InteractiveConfig:
     num_threads: int  # threads for tensor operations on the CPU; 0: all cores
     precision: str  # of the models' products: fp32; bf16; or int8, on a CPU
     engine: str  # torch; or ctranslate2, for the Transformer with search=beam or greedy (extra `ctranslate2`)
+    lang_pair: str | None  # which of a run's pairs of languages to translate, such as de-en; null: the only one
     long_lines: str  # one that is longer than the models allow: error, or split it, at a sentence's end if possible
 
     def check(self) -> Iterator[str]:

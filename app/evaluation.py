@@ -27,6 +27,15 @@ def translate_and_score(
     return translations, score_lines(translations, references, scorers)
 
 
+def of_all_pairs(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The scores of each pair of languages, such as bleu_de-en, and their means, such as bleu. One pair has no name."""
+    if len(scores) == 1:
+        return dict(*scores.values())
+    named = {f"{name}_{pair}": value for pair, each in scores.items() for name, value in each.items()}
+    means = {name: sum(each[name] for each in scores.values()) / len(scores) for name in next(iter(scores.values()))}
+    return means | named
+
+
 def score_lines(translations: list[str], references: list[str], scorers: Mapping[str, Scorer]) -> list[Score]:
     """Every scorer's score. Raises `DataError` where there is not one translation for every reference."""
     if len(translations) != len(references) or not references:

@@ -32,6 +32,7 @@ def load_generator(
     if faults := list(device_faults(cfg.device, "device")):
         raise ConfigError(faults)
     task, models = load_models([Path(name) for name in cfg.checkpoints()], cfg.device, data, cfg.max_tokens)
+    task = task.of_pair(cfg.lang_pair)
     return task, task.build_generator(models, load_search(make_search, task.target_vocabulary, cfg.device))
 
 

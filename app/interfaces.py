@@ -6,7 +6,7 @@ it, positionally. It is chosen in `conf/<kind>/*.yaml` by `_target_` and made by
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.vocabulary import Vocabulary
+from app.errors import ConfigError
 
 
 class EncoderOut(NamedTuple):
@@ -53,6 +54,7 @@ class Model(nn.Module, ABC):
 
     generates: ClassVar[bool] = True  # whether it has a decoder; where not, `decode` and `new_cache` raise ConfigError
     refines: ClassVar[bool] = False
+    has_pairs: ClassVar[bool] = False  # whether it is another model for each pair of languages: `of_pair` gives them
     max_positions: tuple[int, int]  # the longest source and target that can be represented, eos included
 
     def __init__(self, cfg: Any, task: "Task"):
@@ -278,6 +280,8 @@ class Task(ABC):
 
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary
+    has_pairs: ClassVar[bool] = False  # whether it may have several pairs of languages
+    lang_pairs: Sequence[str] = ()  # their names, such as de-en, where it has
     classification_heads: Mapping[str, int] = MappingProxyType({})  # that a model gets: name and number of classes
 
     @abstractmethod
@@ -316,6 +320,12 @@ class Task(ABC):
         with torch.inference_mode(), optimizer.autocast():
             loss: Loss = criterion(model, batch)
         return loss
+
+    def of_pair(self, pair: str | None) -> "Task":
+        """This task for one of its pairs of languages alone; None: the only one. `ConfigError` for one it has not."""
+        if pair is not None:
+            raise ConfigError([f"lang_pair={pair}: {type(self).__name__} has no pairs to choose from; leave it out"])
+        return self
 
     @abstractmethod
     def build_generator(self, models: list[Model], search: Any) -> Generator: ...

@@ -42,7 +42,10 @@ class Meters:
         self.num_clipped += 0 < clip_norm < gnorm
 
     def means(self) -> dict[str, float]:
-        """loss, nll_loss (the loss, where no other is logged), ppl; what `agreement` finds; other parts of the loss."""
+        """loss, nll_loss (the loss, where no other is logged), ppl; what `agreement` finds; other parts of the loss.
+
+        Where batches are of groups, such as pairs of languages, each has its nll_loss_GROUP.
+        """
         sums, size = self.sums, max(self.sample_size, 1)
         metrics = {"loss": sums["loss"] / size / LN2}
         has_nll = "nll_loss" in sums
@@ -50,7 +53,9 @@ class Meters:
         metrics["ppl"] = 2.0 ** min(metrics["nll_loss"], 100.0)
         metrics |= agreement(sums)
         parts = [name for name in sums if name.endswith("_loss") and name != "nll_loss"]
-        return metrics | {name: sums[name] / size / LN2 for name in parts}
+        metrics |= {name: sums[name] / size / LN2 for name in parts}
+        groups = [name.removeprefix("ntokens_") for name in sums if name.startswith("ntokens_")]
+        return metrics | {f"nll_loss_{g}": sums[f"nll_loss_{g}"] / max(sums[f"ntokens_{g}"], 1) / LN2 for g in groups}
 
     def rates(self) -> dict[str, float]:
         """wps (target tokens a second), ups, gnorm and clip (the share of updates that were clipped)."""

@@ -63,22 +63,26 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
 
 def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
     """Scores of real translations of the validation split; None where the task has no references."""
-    from app.evaluation import translate_and_score
+    from app.evaluation import of_all_pairs, translate_and_score
     from app.inference import load_search
 
-    texts = task.references(cfg.trainer.valid_split)
-    if texts is None:
+    split = cfg.trainer.valid_split
+    parts = {pair: task.of_pair(pair) for pair in task.lang_pairs} or {"": task}
+    texts = {pair: found for pair, part in parts.items() if (found := part.references(split)) is not None}
+    if not texts:
         return None
     search = load_search(plugins["search"], task.target_vocabulary, cfg.trainer.device)
     scorers = {name: make() for name, make in plugins["scorer"].items()}
 
     def evaluate(model: Any) -> dict[str, float]:
-        generator = task.build_generator([model], search)
-        left_out = set(generator.too_long(texts[0]))
+        return of_all_pairs({pair: scores_of(pair, model) for pair in texts})
+
+    def scores_of(pair: str, model: Any) -> dict[str, float]:
+        generator = parts[pair].build_generator([model], search)
+        left_out = set(generator.too_long(texts[pair][0]))
         if left_out:
-            split = cfg.trainer.valid_split
             logger.warning("%s: %d too long to be translated are left out of the scores", split, len(left_out))
-        source, references = ([line for i, line in enumerate(lines) if i not in left_out] for lines in texts)
+        source, references = ([line for i, line in enumerate(lines) if i not in left_out] for lines in texts[pair])
         _, scores = translate_and_score(generator, source, references, scorers)
         return {score.name: score.value for score in scores}
 

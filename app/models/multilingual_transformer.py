@@ -42,7 +42,7 @@ class MultilingualTransformer(Model):
     share it. Raises `ConfigError` where embeddings are to be shared by languages with different vocabularies.
     """
 
-    needs = "lang_pairs"
+    has_pairs = True
 
     def __init__(self, cfg: MultilingualTransformerConfig, task: Task):
         super().__init__(cfg, task)

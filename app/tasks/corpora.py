@@ -104,8 +104,15 @@ def load_languages(directory: Path, cfg: Config) -> Config:
 
 
 def find_pairs(corpora: list[Corpus], split: str, langs: tuple[str, str]) -> list[tuple[PairFiles, float]]:
-    """The files of a split in every directory that has it, with the directory's weight."""
-    found = [(find_pair(path, split, *langs), weight) for path, weight in corpora]
+    """The files of a split in every directory that has it, with the directory's weight.
+
+    Text of this pair alone, `SPLIT.en-de.en`, comes before text that all pairs share, `SPLIT.en`.
+    """
+    names = [f"{split}.{'-'.join(langs)}", f"{split}.{'-'.join(langs[::-1])}", split]
+    found = [
+        (next((files for name in names if (files := find_pair(path, name, *langs)) is not None), None), weight)
+        for path, weight in corpora
+    ]
     pairs = [(files, weight) for files, weight in found if files is not None]
     if not pairs:
         there = sorted(
