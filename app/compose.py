@@ -34,11 +34,19 @@ class Composed(NamedTuple):
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """Compose from `conf/`. Hydra's warnings are left out; what they warn of is found and told by the checks."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with initialize_config_dir(str(CONF), version_base="1.3", job_name="check"):
-            yield
+    """Compose from `conf/`. Hydra's warnings are left out; what they warn of is found and told by the checks.
+
+    A command that runs may compose the configuration of another: Hydra's own state is put back after.
+    """
+    hydra = GlobalHydra.instance()
+    running, hydra.hydra = hydra.hydra, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with initialize_config_dir(str(CONF), version_base="1.3", job_name="check"):
+                yield
+    finally:
+        hydra.hydra = running
 
 
 def with_config_dir(overrides: list[str], directory: str) -> list[str]:

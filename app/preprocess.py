@@ -19,7 +19,8 @@ def run(cfg: PreprocessConfig, plugins: dict[str, Any]) -> float | None:
     learnt = time.perf_counter() - start
     table = Table("split", "pairs", "source tokens", "target tokens", "left out", "padding", "seconds")
     pairs = 0
-    for split in cfg.splits or task.splits():
+    splits = cfg.splits or task.splits()
+    for split in splits:
         start = time.perf_counter()
         dataset = task.dataset(split)
         padding = task.get_batch_iterator(dataset, epoch=1).padding
@@ -34,6 +35,11 @@ def run(cfg: PreprocessConfig, plugins: dict[str, Any]) -> float | None:
         f"vocabularies: {len(task.source_vocabulary):,} and {len(task.target_vocabulary):,} pieces ({learnt:.2f} s)"
     )
     console.print(f"cache: {Path(cfg.cache_dir).absolute()}", soft_wrap=True)
+    if cfg.output is not None:
+        from app.fairseq.data import write_data_bin
+
+        write_data_bin(task, splits, Path(cfg.output))
+        console.print(f"data-bin: {Path(cfg.output).absolute()}", soft_wrap=True)
     return float(pairs)
 
 

@@ -21,7 +21,7 @@ ROWS = 1 << 20  # rows that are copied together
 
 
 def write_data_bin(task: Task, splits: list[str], output: Path) -> None:
-    """Of a translation `SPLIT.SRC-TGT.LANG.idx`, `.bin` and `dict.LANG.txt`; of one text `SPLIT.idx`, `.bin`, `dict.txt`.
+    """Of a translation `SPLIT.SRC-TGT.LANG.{idx,bin}`, `dict.LANG.txt`; of one text `SPLIT.{idx,bin}`, `dict.txt`.
 
     Every row is written, with those that training leaves out. Raises StorageError.
     """

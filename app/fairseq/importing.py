@@ -1,0 +1,191 @@
+"""A checkpoint of fairseq's becomes a run directory, which every command reads and training goes on from."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from app.assembly import ASSETS, build, config_of
+from app.check import KINDS, SEVERAL
+from app.compose import compose_one, composing, plain_item
+from app.config import ImportFairseqConfig, TrainConfig
+from app.data.corpus import binarised_pair
+from app.data.vocabulary import Vocabulary
+from app.errors import CheckpointError, ConfigError, DataError, StorageError
+from app.fairseq.equivalents import Equivalent
+from app.fairseq.names import as_here
+from app.fairseq.optimizer_state import state_by_name
+from app.fairseq.options import configuration_of
+from app.fairseq.reading import FairseqCheckpoint, read
+from app.interfaces import Model, Task
+from app.plugins import configure
+from app.run_config import save_config
+from app.tasks.text import Text
+from app.tokenizers import Tokenizer
+from app.trainer import Parts, Trainer
+
+log = logging.getLogger("import_fairseq")
+
+WITH_MASK = {"masked_lm", "denoising"}  # tasks whose vocabulary has an entry for masks after the dictionary's
+
+
+def import_checkpoint(cfg: ImportFairseqConfig, make_tokenizer: Callable[[], Tokenizer]) -> list[str]:
+    """Write `cfg.output`, and return the overrides of `app.train` that go on with it.
+
+    Raises CheckpointError for what cannot be read safely or has no equivalent, DataError for missing dictionaries.
+    """
+    checkpoint = read(Path(cfg.checkpoint))
+    found, family = configuration_of(checkpoint, cfg.ignore)
+    if found.left:
+        log.info("left aside, for nothing depends on them here: %s", ", ".join(sorted(found.left)))
+    texts = read_texts(checkpoint, found, Path(cfg.data), make_tokenizer)
+    train = configured(found, cfg)
+    save_texts(texts, Path(cfg.output) / ASSETS)
+    plugins = {kind: plugins_of(getattr(train, kind), kind) for kind in KINDS}
+    task: Task = plugins["task"](plugins["tokenizer"], train.batching)
+    task.load(Path(cfg.output) / ASSETS)
+    task.save(Path(cfg.output) / ASSETS)
+    parts = build(train, plugins, task)
+    if not cfg.use_ema:
+        parts.callbacks = {}
+    load_weights(parts.model, as_here(checkpoint.weights, family, parts.model.state_dict()), checkpoint.path)
+    save_config(train, Path(cfg.output))
+    write(train, parts, checkpoint, family, with_state=not cfg.reset_optimizer and checkpoint.optimizer is not None)
+    return found.words()
+
+
+def read_texts(
+    checkpoint: FairseqCheckpoint, found: Equivalent, data: Path, make_tokenizer: Callable[[], Tokenizer]
+) -> dict[str, Text]:
+    """Tokenizer and vocabulary by their place in a run directory. Settles the languages in `found`."""
+    tokenizer = make_tokenizer()
+    tokenizer.train(iter(()))
+    if "source_lang" not in checkpoint.options["task"]:
+        vocabulary = dictionary(data, "dict.txt", ["<mask>"] if found.overrides["task"] in WITH_MASK else [])
+        return {"text": Text(tokenizer, vocabulary)}
+    guessed = binarised_pair(data) or sorted(path.name.split(".")[1] for path in data.glob("dict.?*.txt"))
+    langs = [checkpoint.options["task"].get(f"{side}_lang") for side in ("source", "target")]
+    if None in langs and len(guessed) != 2:
+        raise DataError(f"{data}: says no pair of languages; it must have dict.SRC.txt and dict.TGT.txt alone")
+    source_lang, target_lang = (lang or guess for lang, guess in zip(langs, guessed if None in langs else langs))
+    source, target = (dictionary(data, f"dict.{lang}.txt", []) for lang in (source_lang, target_lang))
+    joined = source == target
+    found.overrides |= {"task.source_lang": source_lang, "task.target_lang": target_lang}
+    found.overrides["task.joined_dictionary"] = joined
+    if joined:
+        return {"joined": Text(tokenizer, source)}
+    return {"source": Text(tokenizer, source), "target": Text(tokenizer, target)}
+
+
+def dictionary(data: Path, name: str, symbols: list[str]) -> Vocabulary:
+    if not (data / name).is_file():
+        there = ", ".join(sorted(path.name for path in data.glob("dict*.txt"))) or "no dict.txt at all"
+        raise DataError(f"{data / name}: no such dictionary; there is {there}; give the data-bin of this checkpoint")
+    vocabulary = Vocabulary.load(data / name)
+    missing = [symbol for symbol in symbols if symbol not in vocabulary.pieces]
+    return Vocabulary([*vocabulary.pieces[4:], *missing], [*vocabulary.counts[4:], *(1 for _ in missing)])
+
+
+def configured(found: Equivalent, cfg: ImportFairseqConfig) -> TrainConfig:
+    """The configuration of the run. What only a start of training would find, such as missing splits, is not asked."""
+    found.overrides |= {"task.data": str(Path(cfg.data).resolve()), "run_dir": str(Path(cfg.output).resolve())}
+    found.overrides.setdefault("precision", "fp32")
+    with composing():
+        composed = compose_one("train", found.words())
+    faults = list(composed.faults)
+    if composed.node is None or faults:
+        raise ConfigError(faults)
+    values = {
+        str(name): plain_item(composed.node, name, str(name), faults) for name in composed.node if name != "hydra"
+    }
+    if faults:
+        raise ConfigError(faults)
+    values = {name: {} if name in SEVERAL and value in (None, "???") else value for name, value in values.items()}
+    return config_of({**values, "tokenizer": cfg.tokenizer}, Path(cfg.output))
+
+
+def plugins_of(node: Any, kind: str) -> Any:
+    """The factory of a group, or its dict of factories. The task's files were looked at before."""
+    if kind in SEVERAL:
+        return {name: configure(child, KINDS[kind], f"{kind}.{name}") for name, child in node.items()}
+    return configure(node, KINDS[kind], kind, check=kind != "task")
+
+
+def save_texts(texts: Mapping[str, Text], directory: Path) -> None:
+    try:
+        for name, text in texts.items():
+            text.save(directory / name)
+    except OSError as error:
+        raise StorageError(f"{directory}: {error.strerror or error}; give another output") from None
+
+
+def load_weights(model: Model, weights: dict[str, Tensor], path: Path) -> None:
+    """Every weight finds its place, and every place its weight; else CheckpointError says what is left over."""
+    own = model.state_dict()
+    shared = {name for name, p in model.named_parameters(remove_duplicate=False)} - set(dict(model.named_parameters()))
+    faults = [f"{name} is missing" for name in own if name not in weights and name not in shared]
+    faults += [f"{name} has no place here" for name in weights if name not in own]
+    faults += [
+        f"{name} is {list(weights[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
+        mend = "is data= the data-bin of this checkpoint?"
+        raise CheckpointError(f"{path}: weights of another model: {'; '.join(faults[:6])}{more}; {mend}")
+    model.load_state_dict({name: weights[name].float() for name in own if name in weights}, strict=False)
+
+
+def write(train: TrainConfig, parts: Parts, checkpoint: FairseqCheckpoint, family: str, with_state: bool) -> None:
+    """A checkpoint at fairseq's update, as the trainer itself writes one."""
+    nothing: Any = None  # nothing is logged
+    trainer = Trainer(train.trainer, train.checkpoint, train.seed, Path(train.run_dir), parts, nothing)
+    iterator, extra = checkpoint.extra.get("train_iterator", {}), checkpoint.extra
+    trainer.num_updates = int(checkpoint.history.get("num_updates", 0))
+    trainer.epoch = int(iterator.get("epoch", 1))
+    trainer.wall_before = float(extra.get("previous_training_time", 0.0))
+    if train.checkpoint.metric in ("loss", "nll_loss", "ppl") and extra.get("best") is not None:
+        trainer.best = float(extra["best"])
+    if iterator.get("iterations_in_epoch"):
+        log.info("epoch %d was not at its end; it starts again, for batches are made otherwise here", trainer.epoch)
+    if with_state:
+        restore_optimizer(trainer, state_by_name(checkpoint, optimizer_of(train), family, parts.model), checkpoint)
+    else:
+        log.info("without the optimizer's state: going on starts it anew")
+    for callback in parts.callbacks.values():
+        if averaged := extra.get("ema"):
+            callback.load_averaged(averages(parts.model, as_here(averaged, family, parts.model.state_dict())))
+    with trainer.saver:
+        trainer.save(last=True)
+
+
+def optimizer_of(train: TrainConfig) -> str:
+    """fairseq's name of the optimizer, which is that of our option: the last part of its class's name."""
+    return str(train.optimizer["_target_"]).rpartition(".")[2].lower()
+
+
+def averages(model: Model, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of an average's weights, those that the model has under a name of their own."""
+    return {name: weights[name].float() for name, _ in model.named_parameters() if name in weights}
+
+
+def restore_optimizer(trainer: Trainer, states: Mapping[str, Any], checkpoint: FairseqCheckpoint) -> None:
+    """The optimizer's state and the schedule's, at `trainer.num_updates`."""
+    inner = trainer.optimizer.inner
+    named = [*trainer.model.named_parameters(), *trainer.criterion.named_parameters(prefix="criterion")]
+    order = [name for name, p in named if p.requires_grad]
+    state = {i: states[name] for i, name in enumerate(order) if name in states}
+    inner.load_state_dict({"state": state, "param_groups": inner.state_dict()["param_groups"]})
+    scaler = trainer.optimizer.precision.scaler
+    assert checkpoint.optimizer is not None
+    if scaler.is_enabled() and "loss_scale" in checkpoint.optimizer:
+        scaler.load_state_dict({**scaler.state_dict(), "scale": float(checkpoint.optimizer["loss_scale"])})
+    theirs = {k: v for k, v in checkpoint.history.get("lr_scheduler_state", {}).items() if v is not None}
+    theirs |= {"epoch": trainer.epoch, "num_updates": trainer.num_updates}
+    theirs["lr"] = checkpoint.optimizer["param_groups"][0]["lr"]
+    own = trainer.lr_scheduler.state_dict()
+    trainer.lr_scheduler.load_state_dict({key: theirs.get(key, value) for key, value in own.items()})
+    trainer.lr_scheduler.step_update(trainer.num_updates)
