@@ -109,7 +109,7 @@ def likeliest(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     best: list[Tensor] = []
     classes: list[Tensor] = []
-    for part in features.split(max(1, CHUNK // weight.size(0))):
+    for part in torch.split(features, max(1, CHUNK // weight.size(0))):
         scores = nn.functional.linear(part, weight).float()
         top = scores.max(dim=-1)
         best.append(top.values - scores.logsumexp(dim=-1))

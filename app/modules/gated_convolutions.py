@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,28 @@ Layers = list[
 ]  # [channels, width] or [channels, width, layers back that its residual comes from (1; 0: none)]
 
 
+def plain_linear(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Linear:
+    """Initial weights keep the inputs' variance, of which `dropout` is taken (Gehring et al., 2017, A.1)."""
+    linear = nn.Linear(inputs, outputs)
+    nn.init.normal_(linear.weight, std=((1 - dropout) / inputs) ** 0.5)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+class Convolution(nn.Module):
+    """A convolution over time, without padding: [B, T + width - 1, inputs] -> [B, T, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, dropout: float = 0.0):
+        """A gated linear unit follows, which the initial weights make up for."""
+        super().__init__()
+        std = (4 * (1 - dropout) / (width * inputs)) ** 0.5
+        self.weight = nn.Parameter(torch.randn(width, inputs, outputs) * std)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv1d(x.transpose(1, 2), self.weight.permute(2, 1, 0), self.bias).transpose(1, 2)
+
+
 def check_layers(name: str, layers: Layers) -> Iterator[str]:
     """The faults of a field that describes convolutions."""
     if not layers:
@@ -30,22 +53,24 @@ def check_layers(name: str, layers: Layers) -> Iterator[str]:
 
 
 class GatedConvolutions(nn.Module):
-    """Embeddings, a projection to the first layer's width, and the layers."""
+    """Embeddings, a projection to the first layer's width, and the layers, with weight norm or without."""
 
-    def __init__(self, embed_tokens: nn.Embedding, layers: Layers, dropout: float):
+    def __init__(self, embed_tokens: nn.Embedding, layers: Layers, dropout: float, weight_norm: bool = True):
         super().__init__()
+        make_linear: Callable[..., nn.Module] = WeightNormLinear if weight_norm else plain_linear
+        make_convolution = WeightNormConvolution if weight_norm else Convolution
         self.embed_tokens = embed_tokens
         self.dropout = Dropout(dropout)
         sizes = [layers[0][0]]
-        self.fc1 = WeightNormLinear(embed_tokens.embedding_dim, sizes[0], dropout)
+        self.fc1 = make_linear(embed_tokens.embedding_dim, sizes[0], dropout)
         self.projections, self.convolutions = nn.ModuleList(), nn.ModuleList()
         self.residuals: list[int] = []
         self.widths = [layer[1] for layer in layers]
         for channels, width, *residual in layers:
             back = residual[0] if residual else 1
             same = back == 0 or sizes[-back] == channels
-            self.projections.append(nn.Identity() if same else WeightNormLinear(sizes[-back], channels))
-            self.convolutions.append(WeightNormConvolution(sizes[-1], 2 * channels, width, dropout))
+            self.projections.append(nn.Identity() if same else make_linear(sizes[-back], channels))
+            self.convolutions.append(make_convolution(sizes[-1], 2 * channels, width, dropout))
             self.residuals.append(back)
             sizes.append(channels)
         self.channels = sizes[-1]
@@ -100,7 +125,7 @@ class ConvDecoder(GatedConvolutions):
 
     def features(self, x: Tensor, attend: Callable[[int, Tensor], Tensor], cache: ConvCache | None) -> Tensor:
         """Embeddings [B, T, E] -> what `project` takes; with a cache T = 1."""
-        x = self.convolve(x, _read_past if cache is None else cache.slide, attend)
+        x = self.convolve(x, read_past if cache is None else cache.slide, attend)
         if cache is not None:
             cache.step += 1
         return x if self.fc2 is None else self.dropout(self.fc2(x))
@@ -111,7 +136,8 @@ class ConvDecoder(GatedConvolutions):
         return scores
 
 
-def _read_past(layer: int, x: Tensor, width: int) -> Tensor:
+def read_past(layer: int, x: Tensor, width: int) -> Tensor:
+    """What a convolution without a future reads; see `GatedConvolutions.convolve`."""
     return past(x, width)
 
 
