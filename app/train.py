@@ -1,23 +1,41 @@
 """`python -m app.train`: train a model, or go on with a run that was stopped."""
 
 import logging
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.cli import command
 from app.config import TrainConfig
+
+if TYPE_CHECKING:  # torch comes later, so that --help is quick
+    from app.interfaces import Task
+    from app.runtime.distributed import Workers
 
 logger = logging.getLogger("app.train")  # as a program this module is __main__
 
 
 def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
-    """Returns the best value of `checkpoint.metric`, for sweepers."""
+    """Returns the best value of `checkpoint.metric`, for sweepers. Starts the processes that `distributed` asks for."""
+    from app.runtime.distributed import find_place, joined
+
+    if cfg.distributed.strategy != "none" and find_place() is None:
+        from app.plugins import PACKAGES
+        from app.ranks import run_rank
+        from app.runtime.launch import launch
+
+        return launch(run_rank, cfg.distributed.nproc_per_node, asdict(cfg), PACKAGES)
+    with joined(cfg.distributed) as workers:
+        return train(cfg, plugins, workers)
+
+
+def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> float | None:
+    """What every worker does; the first one alone prepares and writes."""
     import torch
 
-    from app.assembly import ASSETS, build, num_parameters
-    from app.run_config import check_same_run, run_dir_of, save_config
-    from app.runtime.checkpoint import Checkpoints, find
+    from app.assembly import build, num_parameters
+    from app.beginnings import resume, start_from
     from app.runtime.lock import locked
     from app.runtime.memory import keep_buffers
     from app.runtime.outcome import noted
@@ -29,39 +47,55 @@ def run(cfg: TrainConfig, plugins: dict[str, Any]) -> float | None:
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
     run_dir = Path(cfg.run_dir)
-    with locked(run_dir), noted(run_dir):
-        there = Checkpoints(cfg.checkpoint, run_dir).all()
-        if there:
-            check_same_run(cfg, run_dir)
-        first = None if cfg.checkpoint.finetune_from is None else Path(cfg.checkpoint.finetune_from)
-        task = plugins["task"](plugins["tokenizer"], cfg.batching)
-        if there or first is not None:  # pieces keep the numbers that the weights know them by
-            task.load((run_dir if there or first is None else run_dir_of(first)) / ASSETS)
-        task.prepare(Path(cfg.cache_dir))
-        save_config(cfg, run_dir)
-        task.save(run_dir / ASSETS)
-        parts = build(cfg, plugins, task)
-        trackers = Trackers(plugins["tracker"], run_dir)
-        evaluate = evaluation(cfg, plugins, task) if cfg.trainer.decode_valid and plugins["scorer"] else None
+    with ExitStack() as held:
+        if workers.is_first:
+            held.enter_context(locked(run_dir))
+            held.enter_context(noted(run_dir))
+        with workers.first_goes_ahead():
+            task = prepared_task(cfg, plugins, workers.is_first)
+        parts = build(cfg, plugins, task, workers)
+        trackers = Trackers(plugins["tracker"], run_dir, workers.is_first)
+        decodes = cfg.trainer.decode_valid and plugins["scorer"]
+        evaluate = evaluation(cfg, plugins, task, workers) if decodes else None
         trainer = Trainer(cfg.trainer, cfg.checkpoint, cfg.seed, run_dir, parts, trackers, evaluate)
-        newest = trainer.checkpoints.newest()
+        with workers.first_goes_ahead():  # what is damaged is moved aside once
+            newest = trainer.checkpoints.newest()
         if newest is not None:
-            trainer.load(newest)
-            logger.info("going on from %s", newest.path)
-        elif first is not None:
-            start = find(first, cfg.checkpoint.metric, cfg.checkpoint.mode)
-            start.load_model(parts.model, start.inference_weights)
-            logger.info("starting from the weights of %s", start.path)
+            resume(cfg, trainer, newest)
+        elif cfg.checkpoint.finetune_from is not None:
+            start_from(cfg, trainer, Path(cfg.checkpoint.finetune_from))
         trackers.start(asdict(cfg), trainer.num_updates)
         try:
             trainer.train()
         finally:
             trackers.finish()
-        conclude(run_dir, cfg.checkpoint, num_parameters(parts.model))
+        if workers.is_first:
+            conclude(run_dir, cfg.checkpoint, num_parameters(parts.model))
     return trainer.best
 
 
-def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
+def prepared_task(cfg: TrainConfig, plugins: dict[str, Any], is_first: bool) -> "Task":
+    """The task with its vocabularies: those of the run that is gone on with, else those learnt from the text."""
+    from app.assembly import ASSETS
+    from app.run_config import check_same_run, run_dir_of, save_config
+    from app.runtime.checkpoint import Checkpoints
+
+    run_dir = Path(cfg.run_dir)
+    there = Checkpoints(cfg.checkpoint, run_dir).all()
+    if there and is_first:
+        check_same_run(cfg, run_dir)
+    first = None if cfg.checkpoint.finetune_from is None else Path(cfg.checkpoint.finetune_from)
+    task: Task = plugins["task"](plugins["tokenizer"], cfg.batching)
+    if there or first is not None:  # pieces keep the numbers that the weights know them by
+        task.load((run_dir if there or first is None else run_dir_of(first)) / ASSETS)
+    task.prepare(Path(cfg.cache_dir))
+    if is_first:
+        save_config(cfg, run_dir)
+        task.save(run_dir / ASSETS)
+    return task
+
+
+def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: "Task", workers: "Workers") -> Any:
     """Scores of real translations of the validation split; None where the task has no references."""
     from app.evaluation import of_all_pairs, translate_and_score
     from app.inference import load_search
@@ -83,7 +117,7 @@ def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: Any) -> Any:
         if left_out:
             logger.warning("%s: %d too long to be translated are left out of the scores", split, len(left_out))
         source, references = ([line for i, line in enumerate(lines) if i not in left_out] for lines in texts[pair])
-        _, scores = translate_and_score(generator, source, references, scorers)
+        _, scores = translate_and_score(generator, source, references, scorers, workers)
         return {score.name: score.value for score in scores}
 
     return evaluate

@@ -95,8 +95,6 @@ def spoil(loss: Any, attempt: int) -> Any:
         return loss
     if reach("forward") == "oom":
         raise torch.OutOfMemoryError("FAULT=oom:forward")
-    if (action := reach("grad", attempt + 1)) is not None:
-        loss.value.register_hook(lambda grad: grad * FACTORS[action])
-    if (action := reach("loss", attempt + 1)) is not None:
-        return loss._replace(value=loss.value * FACTORS[action])
-    return loss
+    in_gradient, in_loss = (FACTORS.get(reach(point, attempt + 1) or "", 1.0) for point in ("grad", "loss"))
+    loss.value.register_hook(lambda grad: grad * in_gradient)
+    return loss._replace(value=loss.value * in_loss)
