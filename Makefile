@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## make .venv with the tested versions, this project editable in it
 
@@ -23,7 +23,11 @@ demo: $(READY)  ## train on the embedded corpus, translate its test set, print B
 	@echo && echo "learning curves: outputs/demo/curves.svg   all translations: outputs/demo/test.de"
 
 test: lint types  ## lint, types and all tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow' --cov=app --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow and not slurm' --cov=app --cov-report=term
+	test -z "$$CI" || $(MAKE) slurm-test
+
+slurm-test: $(READY)  ## sweeps, several nodes and preemption on a real Slurm, installed and started here (root, Debian)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .
@@ -45,4 +49,4 @@ clean:  ## remove what tools left; runs and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test lint types slow bench zoo clean
+.PHONY: help setup demo test slurm-test lint types slow bench zoo clean

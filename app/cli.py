@@ -37,6 +37,7 @@ from app.plugins import open_search_paths
 from app.resolvers import note_swept, register_resolvers
 from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
 from app.sweepers.registration import name_sweepers, register_sweepers
+from app.user_packages import note_packages
 
 Function = Callable[[Any, dict[str, Any]], float | None]
 
@@ -89,9 +90,8 @@ class Job:
             if isinstance(error, ConfigError) and "run_dir" in node:
                 with suppress(OSError):  # leave no directory behind, unless there is something in it
                     directory.rmdir()
-            stopped_here = isinstance(error, Stopped) and "basic_launcher" in settings.launcher._target_
-            if settings.mode == RunMode.MULTIRUN and not stopped_here:  # the other jobs go on, Hydra raises this later
-                raise
+            if settings.mode == RunMode.MULTIRUN and not isinstance(error, Stopped):
+                raise  # Hydra raises it when the other jobs are done; a job that was stopped has no result: it resumes
             tell(self.config_name, error)
             raise SystemExit(error.exit_code) from None
 
@@ -104,6 +104,7 @@ class Job:
             log_to_stderr()
         handler = log_to_file(directory / f"{self.config_name}.log")
         try:
+            note_packages(directory)
             return self.function(cfg, plugins)
         finally:
             stop_log_file(handler)
