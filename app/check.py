@@ -31,7 +31,7 @@ def configure_all(values: Mapping[str, Any], root: type) -> tuple[Any, dict[str,
     `values` are plain and resolved. Raises `ConfigError` with the faults of all groups, all closed sections, and the
     rules between them.
     """
-    groups = [field.name for field in fields(root) if field.name in KINDS]
+    groups = [field.name for field in fields(root) if field.name in KINDS and field.type is Any]
     nodes = {group: node_of(group, values) for group in groups}
     faults: list[str] = []
     plugins: dict[str, Any] = {}

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from app.compose import CONF
 from app.errors import ConfigError
-from app.inference import load_models, load_search
+from app.inference import load_runs, load_search, prepare_models
 from app.interfaces import Model, Task, Translation
+from app.modules.packing import PRECISIONS
 from app.plugins import configure
 from app.tasks.reference_scores import HasTexts, score_lines
 from app.tasks.sentences import Predicts
@@ -62,15 +63,20 @@ class TranslationModel:
         return [predicted.label for predicted in self.task.predict(self.models, texts)]
 
 
-def load(*runs: str | Path, device: str = "auto", max_tokens: int = 4096) -> TranslationModel:
+def load(*runs: str | Path, device: str = "auto", max_tokens: int = 4096, precision: str = "fp32") -> TranslationModel:
     """The best checkpoint of a run directory, or a checkpoint; several are an ensemble, which must share vocabularies.
 
-    `max_tokens` is the largest batch, in source tokens. Raises `CheckpointError` where anything is missing or damaged.
+    `max_tokens` is the largest batch, in source tokens; `precision` that of products: fp32, bf16, or int8 on a CPU.
+    Raises `CheckpointError` where anything is missing or damaged.
     """
     if not runs:
         raise ConfigError(["load: needs a run directory, such as outputs/RUN"])
-    task, models = load_models([Path(run) for run in runs], device, None, max_tokens)
-    return TranslationModel(task, models, device, max_tokens)
+    if precision not in PRECISIONS:
+        raise ConfigError([f"precision={precision}: must be one of {', '.join(PRECISIONS)}"])
+    restored = load_runs([Path(run) for run in runs], device, None, max_tokens)
+    models = [run.model for run in restored]
+    prepare_models(models, precision)
+    return TranslationModel(restored[0].task, models, device, max_tokens)
 
 
 def defaults(search: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From run directories to translations: what `app.generate` and `app.interactive` share."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -10,17 +11,22 @@ import rich
 import rich.progress
 import torch
 
-from app.assembly import restore
+from app.assembly import Restored, restore
 from app.check import device_faults
 from app.config import InteractiveConfig
 from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError
+from app.exporters.ctranslate2_search import CTranslate2Search
 from app.formats import Record
-from app.interfaces import Generator, Model, Task
+from app.interfaces import Generator, Model, Task, Translation
+from app.modules.packing import packed
+from app.runtime.memory import keep_buffers
 from app.search import Search
 from app.trainer import choose_device
 
 log = logging.getLogger("generate")
+
+SENTENCE, SPACE = re.compile(r"[.!?;:][\"')\]»”]*\s+|[。！？]+(?=\S)"), re.compile(r"\s+")  # where a line may be cut
 
 
 def load_generator(
@@ -31,20 +37,37 @@ def load_generator(
         torch.set_num_threads(cfg.num_threads)
     if faults := list(device_faults(cfg.device, "device")):
         raise ConfigError(faults)
-    task, models = load_models([Path(name) for name in cfg.checkpoints()], cfg.device, data, cfg.max_tokens)
-    task = task.of_pair(cfg.lang_pair)
-    return task, task.build_generator(models, load_search(make_search, task.target_vocabulary, cfg.device))
+    keep_buffers()
+    runs = load_runs([Path(name) for name in cfg.checkpoints()], cfg.device, data, cfg.max_tokens)
+    task, models = runs[0].task.of_pair(cfg.lang_pair), [run.model for run in runs]
+    search = load_search(make_search, task.target_vocabulary, cfg.device)
+    if cfg.engine == "ctranslate2":
+        search = CTranslate2Search(search, runs, cfg.precision, cfg.num_threads)
+    else:
+        prepare_models(models, cfg.precision)
+    return task, task.build_generator(models, search)
 
 
-def load_models(paths: list[Path], device: str, data: str | None, max_tokens: int) -> tuple[Task, list[Model]]:
-    """The first checkpoint's task and the models of all, which must share its vocabularies."""
+def load_runs(paths: list[Path], device: str, data: str | None, max_tokens: int) -> list[Restored]:
+    """What the checkpoints hold, which must share the first one's vocabularies."""
     restored = [restore(path, choose_device(device), data, max_tokens) for path in paths]
     task = restored[0].task
     for path, other in zip(paths, restored):
         same_source = other.task.source_vocabulary == task.source_vocabulary
         if not same_source or other.task.target_vocabulary != task.target_vocabulary:
             raise CheckpointError(f"{path}: has other vocabularies than {paths[0]}; an ensemble must share them")
-    return task, [each.model for each in restored]
+    return restored
+
+
+def prepare_models(models: list[Model], precision: str) -> None:
+    """Give the models, in place, the weights that they compute fastest with; they cannot be trained any more."""
+    for model in models:
+        if next(model.parameters()).device.type == "cpu":
+            packed(model, precision)
+        elif precision == "int8":
+            raise ConfigError(["precision=int8: is for the CPU; choose fp32 or bf16, or device=cpu"])
+        elif precision == "bf16":
+            model.bfloat16()
 
 
 def load_search(make_search: Callable[[Vocabulary], Search], vocabulary: Vocabulary, device: str) -> Search:
@@ -59,18 +82,63 @@ def load_search(make_search: Callable[[Vocabulary], Search], vocabulary: Vocabul
 
 
 def translate(
-    generator: Generator, lines: Iterable[str], references: Iterable[str] | None, buffer_size: int
+    generator: Generator,
+    lines: Iterable[str],
+    references: Iterable[str] | None,
+    buffer_size: int,
+    split: bool = False,
+    first: int = 0,
 ) -> Iterator[Record]:
-    """A record for every line, in order. `buffer_size` lines are held at once and batched by length."""
-    numbered = enumerate(lines)
+    """A record for every line, in order. `buffer_size` lines are held at once and batched by length.
+
+    With `split`, a line that is too long is translated in parts.
+    """
+    numbered = enumerate(lines, start=first)
     targets = None if references is None else iter(references)
     while chunk := list(islice(numbered, buffer_size)):
         try:
-            translations = generator.generate([line for _, line in chunk])
+            translations = translated(generator, [line for _, line in chunk], split)
         except DataError as error:  # it counts from the lines that it was given
             raise DataError(f"input, counted from line {chunk[0][0] + 1}: {error}") from None
         for (number, line), hypotheses in zip(chunk, translations, strict=True):
             yield Record(number, line, hypotheses, None if targets is None else next(targets))
+
+
+def translated(generator: Generator, lines: list[str], split: bool) -> list[list[Translation]]:
+    """The n best of every line; with `split`, of a line that is too long its parts' best as one."""
+    if not split:
+        return generator.generate(lines)
+    long = set(generator.too_long(lines))
+    parts = [list(parts_of(generator, line)) if number in long else [line] for number, line in enumerate(lines)]
+    found = iter(generator.generate([part for each in parts for part in each]))
+    each_line = [[next(found) for _ in each] for each in parts]
+    return [each[0] if len(each) == 1 else [one_of_parts([best[0] for best in each])] for each in each_line]
+
+
+def parts_of(generator: Generator, line: str) -> Iterator[str]:
+    """Parts that are not too long: cut near the middle, after a sentence if there is an end, else between words."""
+    if not generator.too_long([line]):
+        yield line
+        return
+    line = line.strip()
+    ends = [match.end() for match in SENTENCE.finditer(line)] or [match.end() for match in SPACE.finditer(line)]
+    if not ends:
+        raise DataError(f"{line[:40]!r}... is one word and too long for the model; nothing can be split")
+    middle = min(ends, key=lambda end: abs(2 * end - len(line)))
+    yield from parts_of(generator, line[:middle])
+    yield from parts_of(generator, line[middle:])
+
+
+def one_of_parts(parts: list[Translation]) -> Translation:
+    """The parts' translations as one; the score is the mean over their tokens."""
+    positional = [score for part in parts for score in part.positional_scores]
+    return Translation(
+        text=" ".join(part.text for part in parts),
+        pieces=[piece for part in parts for piece in part.pieces],
+        score=sum(positional) / len(positional) if positional else sum(part.score for part in parts) / len(parts),
+        positional_scores=positional,
+        source_pieces=[piece for part in parts for piece in part.source_pieces],
+    )
 
 
 def progress(records: Iterator[Record], total: int | None, shown: bool) -> Iterator[Record]:
@@ -92,7 +160,7 @@ class Rate:
 
     def add(self, record: Record) -> None:
         self.sentences += 1
-        self.tokens += len(record.translations[0].positional_scores) if record.translations else 0
+        self.tokens += len(record.translations[0].pieces) + 1 if record.translations else 0
 
     def report(self) -> None:
         seconds = time.perf_counter() - self.start

@@ -14,7 +14,7 @@ from app.lines import opened_output, read_lines
 def run(cfg: InteractiveConfig, plugins: dict[str, Any]) -> None:
     """Translate lines as they come, until their end (Ctrl-D) or Ctrl-C."""
     from app.formats import FORMATS, Record
-    from app.inference import load_generator
+    from app.inference import load_generator, translated
 
     _, generator = load_generator(cfg, plugins["search"])
     try:
@@ -22,7 +22,7 @@ def run(cfg: InteractiveConfig, plugins: dict[str, Any]) -> None:
             for number, line in enumerate(typed_lines()):
                 start = time.perf_counter()
                 try:
-                    (translations,) = generator.generate([line])
+                    (translations,) = translated(generator, [line], cfg.long_lines == "split")
                 except DataError as error:  # this line cannot be translated; the next one may be
                     print(f"app.interactive: {error}", file=sys.stderr)
                     translations = []

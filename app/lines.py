@@ -23,11 +23,28 @@ def read_lines(name: str) -> Iterator[str]:
             yield line.decode(errors="replace").removesuffix("\n").removesuffix("\r")
 
 
+def whole_lines(name: str) -> int:
+    """How many whole lines a file holds, 0 if there is none. What a killed program left of its last line is cut off."""
+    path = Path(name)
+    if not path.is_file():
+        return 0
+    count = end = position = 0
+    with path.open("r+b") as file:
+        while block := file.read(1 << 20):
+            count += block.count(b"\n")
+            if (last := block.rfind(b"\n")) >= 0:
+                end = position + last + 1
+            position += len(block)
+        file.truncate(end)
+    return count
+
+
 @contextmanager
-def opened_output(name: str | None, source: str | None = None) -> Iterator[TextIO]:
+def opened_output(name: str | None, source: str | None = None, append: bool = False) -> Iterator[TextIO]:
     """Where results are written: a file, or standard output for None. UTF-8, with `\\n`, whatever the locale.
 
-    Raises `ConfigError` where it is the file that lines come from, which to open would empty.
+    With `append`, after what the file holds. Raises `ConfigError` where it is the file that lines come from, which to
+    open would empty.
     """
     if name is None:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
@@ -37,7 +54,7 @@ def opened_output(name: str | None, source: str | None = None) -> Iterator[TextI
     try:
         if source is not None and Path(source).is_file() and Path(name).is_file() and Path(name).samefile(source):
             raise ConfigError([f"output_file={name}: is the same file as input={source}; give another"])
-        with Path(name).open("w", encoding="utf-8", newline="\n") as file:
+        with Path(name).open("a" if append else "w", encoding="utf-8", newline="\n") as file:
             yield file
     except OSError as error:
         raise StorageError(f"{name}: cannot be written ({error.strerror}); give another output_file") from None

@@ -69,7 +69,7 @@ def generator_of(run_dir):
 
     @cache
     def made(beam: int, max_tokens: int, runs: int = 1):
-        cfg = InteractiveConfig(None, [str(run_dir)] * runs, "text", max_tokens, "cpu", 1)
+        cfg = InteractiveConfig(None, [str(run_dir)] * runs, "text", max_tokens, "cpu", 1, "fp32", "torch", None, "error")
         options = config(beam=beam, nbest=beam, max_len_a=1.5, max_len_b=3)
         return load_generator(cfg, lambda vocabulary: BeamSearch(options, vocabulary))[1]
 

@@ -38,7 +38,7 @@ def joined(parts: list[nn.Linear]) -> nn.Linear:
 
 
 class PackedLinear(nn.Module):
-    """What `nn.Linear` computes, [..., in] -> [..., out], its weight and bias still there under their names if `keep`."""
+    """What `nn.Linear` computes, [..., in] -> [..., out]. If `keep`, it has weight and bias under their names."""
 
     def __init__(self, linear: nn.Linear, precision: str, keep: bool = True):
         super().__init__()

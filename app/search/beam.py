@@ -95,7 +95,7 @@ class BeamSearch(Search):
             raise ConfigError([f"search.lm_path={self.lm_path}: has not been loaded (app.inference.load_search does)"])
         ensemble = Ensemble(models, src_tokens, src_lengths, self.cfg.temperature, self.lm, self.cfg.lm_weight)
         sources = ensemble.encoder_outs
-        limits = self._limits(src_tokens, src_lengths, self._prompts(models, prefix_tokens), ensemble.max_len)
+        limits = self.limits(src_tokens, src_lengths, self._prompts(models, prefix_tokens), ensemble.max_len)
         beams = self._start(src_tokens)
         finished: list[list[Hypothesis]] = [[] for _ in src_tokens]
         for step in range(int(limits.max()) + 1):
@@ -120,7 +120,7 @@ class BeamSearch(Search):
             return 0
         return prefix_tokens.ne(self.pad).sum(dim=1)
 
-    def _limits(self, src_tokens: Tensor, src_lengths: Tensor, prompts: Tensor | int, max_positions: int) -> Tensor:
+    def limits(self, src_tokens: Tensor, src_lengths: Tensor, prompts: Tensor | int, max_positions: int) -> Tensor:
         """Most tokens before eos of each sentence's outputs: [B]."""
         most, last = (self.cfg.max_len or max_positions) - 1, max_positions - 1
         if self.cfg.match_source_len:

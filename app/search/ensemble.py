@@ -49,7 +49,7 @@ class Ensemble:
         return mean + self.lm_weight * logits.log_softmax(dim=-1, dtype=torch.float32)
 
     def reorder(self, rows: Tensor) -> None:
-        """Make row `rows[i]` the new row i of every cache. Where all rows stay, as in greedy search, nothing is done."""
+        """Make row `rows[i]` the new row i of every cache. Where all stay, as in greedy search, nothing is done."""
         if rows.size(0) == self.rows and torch.equal(rows, torch.arange(self.rows, device=rows.device)):
             return
         for cache in self.caches:
