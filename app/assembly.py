@@ -19,6 +19,7 @@ from app.runtime.gradients import GradientBuckets
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.seeds import set_seed
 from app.trainer import Parts, choose_device
+from app.user_packages import missing_packages_told
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +89,12 @@ def restore(
         cfg.task["data"] = data
     if max_tokens is not None:
         cfg.batching.max_tokens_valid = max_tokens
-    make_tokenizer = configure(cfg.tokenizer, "app.tokenizers.Tokenizer", "tokenizer", check=False)
-    make_task = configure(cfg.task, "app.interfaces.Task", "task", check=data is not None)
+    with missing_packages_told(run_dir):
+        make_tokenizer = configure(cfg.tokenizer, "app.tokenizers.Tokenizer", "tokenizer", check=False)
+        make_task = configure(cfg.task, "app.interfaces.Task", "task", check=data is not None)
+        make_model: Callable[[Task], Model] = configure(cfg.model, "app.interfaces.Model", "model", check=False)
     task: Task = make_task(make_tokenizer, cfg.batching)
     task.load(run_dir / ASSETS)
-    make_model: Callable[[Task], Model] = configure(cfg.model, "app.interfaces.Model", "model", check=False)
     checkpoint = find(path, cfg.checkpoint.metric, cfg.checkpoint.mode)
     model = make_model(task)
     checkpoint.load_model(model, checkpoint.inference_weights)

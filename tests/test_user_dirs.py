@@ -18,10 +18,10 @@ TINY_LSTM = ["model.embed_dim=8", "model.hidden_size=8"]
 TINY_TRANSFORMER = [f"model.{side}_{name}" for side in ("encoder", "decoder") for name in ("embed_dim=8", "layers=1")]
 
 
-def train(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def train(home: Path, *arguments: str, command: str = "train") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(USER_DIRS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "app.train", *arguments]
-    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=120)
+    program = [sys.executable, "-m", f"app.{command}", *arguments]
+    return subprocess.run(program, cwd=home, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -56,6 +56,23 @@ def test_a_new_class_trains_from_a_directory(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     (run,) = [path for path in (home / "outputs").iterdir() if path.name.startswith("translation-my_lstm-")]
     assert (run / "metrics.jsonl").stat().st_size > 0
+    without = train(home, f"checkpoint={run}", "input=data/valid.xx", command="generate")
+    assert without.returncode == 2
+    directory = USER_DIRS / "my_module"
+    told = f"the run was trained with {directory}; add hydra.searchpath=[file://{directory}/conf]"
+    assert f"model._target_=my_module.lstm.LSTM: {told}" in without.stderr
+    (run / "packages.json").write_text('{"my_module": "/gone/my_module"}')
+    gone = train(home, f"checkpoint={run}", "input=data/valid.xx", command="generate")
+    assert "trained with /gone/my_module, which is not there any more: bring it back;" in gone.stderr
+
+
+def test_a_sweep_over_own_and_given_criterions(home: Path) -> None:
+    own = ["hydra.searchpath=[pkg://every_kind.conf]", "optimizer=my_optimizer", "lr_scheduler=my_lr_scheduler"]
+    criterions = "criterion=my_criterion,cross_entropy"
+    done = train(home, "-m", *own, criterions, "model=my_model", "model.embed_dim=8", *DATA, *SHORT)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (home / "outputs" / "sweeps").iterdir()
+    assert len(list(sweep.glob("*/metrics.jsonl"))) == 2
 
 
 def test_a_subclass_trains_in_a_sweep_from_a_package(home: Path) -> None:
