@@ -6,6 +6,7 @@ the first update and after the last one, beside a baseline that knows no model:
 
 * `copy`: the source in place of the translation (BLEU)
 * `unigram`: every target token by its frequency in the training split (perplexity of the same tokens)
+* `majority`: the label that the training split has most often, for every sample (accuracy)
 
 Translations are greedy unless the row says otherwise. The exit code is 1 where a row fails, or is not better than its
 baseline. One JSON line a row goes to outputs/zoo/zoo.jsonl. Words after DATA are overrides for all rows.
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -34,6 +36,7 @@ from app.callbacks import Callback
 from app.cli import configure_node, store_schema
 from app.compose import CONF
 from app.train import run
+from benchmarks.labelled import languages, word_order
 
 TRANSLATION = [
     "task.source_lang=en",
@@ -49,10 +52,15 @@ LANGUAGE_MODELING = [
     "task.tokens_per_sample=128",
     "criterion=cross_entropy",
 ]
+MASKED = ["task.lang=de", "task.tokens_per_sample=128", "criterion=masked_lm"]
 COMMON = {  # task -> what all its rows have
+    "masked_lm": MASKED,
+    "sentence_prediction": ["criterion=sentence_prediction", "task.shorten_method=truncate"],
+    "sentence_ranking": ["criterion=sentence_ranking", "task.shorten_method=truncate"],
     "translation": TRANSLATION,
     "language_modeling": LANGUAGE_MODELING,
 }
+MADE = {"sentence_prediction": languages, "sentence_ranking": word_order}  # tasks whose text is made from DATA's
 ALWAYS = [  # of every row
     "tokenizer.vocab_size=4000",
     "model.dropout=0.1",
@@ -77,6 +85,11 @@ DECODER = [
     "model.decoder_attention_heads=4",
     "model.decoder_layers=3",
     "model.share_decoder_input_output_embed=true",
+]
+ENCODER = [
+    "model=roberta_prenorm",
+    *ENCODER_DECODER[:4],
+    "model.attention_dropout=0",
 ]
 LSTM = ["model.encoder_embed_dim=256", "model.decoder_embed_dim=256", "model.decoder_out_embed_dim=256"]
 LSTM_LM = ["model.decoder_embed_dim=256", "model.decoder_out_embed_dim=256"]
@@ -103,6 +116,11 @@ def lm(name: str, overrides: list[str], updates: int) -> Row:
     return Row(name, "language_modeling", overrides, updates, "ppl", "min", "unigram")
 
 
+def sentences(name: str, task: str, updates: int) -> Row:
+    """A model that says something of sentences, half of whose answers would be right by chance."""
+    return Row(name, task, ENCODER, updates, "accuracy", "max", "majority")
+
+
 ROWS = [
     Row("transformer", "translation", ["model=transformer", *ENCODER_DECODER], 350),
     Row("transformer_modern", "translation", ["model=transformer_modern", *ENCODER_DECODER], 350),
@@ -121,7 +139,17 @@ ROWS = [
     lm("lstm_lm", ["model=lstm_lm", *LSTM_LM], 400),
     lm("fconv_lm", ["model=fconv_lm", "model.decoder_embed_dim=256", f"model.decoder_layers={GATED}"], 400),
     lm("lightconv_lm", ["model=lightconv_lm", *DECODER, "model.decoder_kernel_size_list=[3,7,15]"], 400),
+    Row("roberta", "masked_lm", ENCODER, 500, "ppl", "min", "unigram"),
+    sentences("roberta_languages", "sentence_prediction", 100),
+    sentences("roberta_word_order", "sentence_ranking", 300),
 ]
+
+
+def majority(task: Any, plugins: dict[str, Any]) -> float:
+    """Accuracy, in percent, of always answering what is most often right in training."""
+    train, valid = (task.dataset(split) for split in ("train", "valid"))
+    answer = np.bincount(train.labels[train.rows]).argmax()
+    return float(100 * (valid.labels[valid.rows] == answer).mean())
 
 
 def copied(task: Any, plugins: dict[str, Any]) -> float:
@@ -144,7 +172,11 @@ def unigram(task: Any, plugins: dict[str, Any]) -> float:
     return math.exp(-float((wanted * (seen / seen.sum()).log()).sum() / wanted.sum()))
 
 
-BASELINES: dict[str, Callable[[Any, dict[str, Any]], float]] = {"copy": copied, "unigram": unigram}
+BASELINES: dict[str, Callable[[Any, dict[str, Any]], float]] = {
+    "copy": copied,
+    "unigram": unigram,
+    "majority": majority,
+}
 
 
 def measure(row: Row, data: str, updates: int, directory: Path, overrides: list[str]) -> dict[str, Any]:
@@ -183,7 +215,8 @@ def overrides_of(row: Row, data: str, updates: int, directory: Path) -> list[str
     """The row as the command line of `app.train`."""
     length = [f"trainer.max_update={updates}", f"lr_scheduler.warmup_updates={updates // 5}"]
     judged = [f"checkpoint.metric={row.metric}", f"checkpoint.mode={row.mode}"]
-    places = [f"task.data={data}", f"run_dir={directory / 'runs' / row.name}", f"cache_dir={directory / 'cache'}"]
+    text = MADE[row.task](data, directory / "text" / row.name) if row.task in MADE else data
+    places = [f"task.data={text}", f"run_dir={directory / 'runs' / row.name}", f"cache_dir={directory / 'cache'}"]
     return [f"task={row.task}", *ALWAYS, *COMMON[row.task], *row.overrides, *length, *judged, *places]
 
 
