@@ -53,7 +53,11 @@ LANGUAGE_MODELING = [
     "criterion=cross_entropy",
 ]
 MASKED = ["task.lang=de", "task.tokens_per_sample=128", "criterion=masked_lm"]
+DENOISING = ["task.lang=de", "task.sample_break_mode=eos", "task.tokens_per_sample=128", "criterion=cross_entropy"]
+BOTH_WAYS = ["task.lang_pairs=[en-de,de-en]", *TRANSLATION[2:]]
 COMMON = {  # task -> what all its rows have
+    "denoising": DENOISING,
+    "multilingual_translation": BOTH_WAYS,
     "masked_lm": MASKED,
     "sentence_prediction": ["criterion=sentence_prediction", "task.shorten_method=truncate"],
     "sentence_ranking": ["criterion=sentence_ranking", "task.shorten_method=truncate"],
@@ -96,6 +100,7 @@ LSTM_LM = ["model.decoder_embed_dim=256", "model.decoder_out_embed_dim=256"]
 NARROW = ["model.encoder_kernel_size_list=[3,7]", "model.decoder_kernel_size_list=[3,7]"]
 GATED = "[[256,3],[256,3],[256,3]]"
 ADAPTIVE = ["criterion=adaptive_loss", "model.adaptive_softmax_cutoff=[500,2000]"]
+ALIGNED = ["model.alignment_layer=1", "criterion=label_smoothed_cross_entropy_with_alignment"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,15 @@ ROWS = [
         350,
     ),
     Row("dynamicconv", "translation", ["model=lightconv", *ENCODER_DECODER, *NARROW], 350),
+    Row("transformer_align", "translation", ["model=transformer_align", *ENCODER_DECODER, *ALIGNED], 350),
+    Row("language_tokens", "multilingual_translation", [*ENCODER_DECODER, "task.encoder_langtok=tgt"], 500),
+    Row(
+        "multilingual_transformer",
+        "multilingual_translation",
+        ["model=multilingual_transformer", *ENCODER_DECODER, "model.share_encoders=true"],
+        500,
+    ),
+    Row("bart", "denoising", ["model=bart", *ENCODER_DECODER], 350, "ppl", "min", "unigram"),
     lm("transformer_lm", ["model=transformer_lm", *DECODER], 400),
     lm("llama_small", ["model=llama_small", *DECODER, "model.decoder_kv_heads=2"], 400),
     lm("transformer_lm_adaptive", ["model=transformer_lm", *DECODER[:-1], *ADAPTIVE], 400),
@@ -153,9 +167,10 @@ def majority(task: Any, plugins: dict[str, Any]) -> float:
 
 
 def copied(task: Any, plugins: dict[str, Any]) -> float:
-    """BLEU of the source lines themselves."""
-    source, references = task.references("valid")
-    return float(plugins["scorer"]["bleu"]().score(source, references).value)
+    """BLEU of the source lines themselves; of several pairs of languages the mean."""
+    parts = [task.of_pair(pair) for pair in task.lang_pairs] or [task]
+    scores = [plugins["scorer"]["bleu"]().score(*part.references("valid")).value for part in parts]
+    return float(sum(scores) / len(scores))
 
 
 def unigram(task: Any, plugins: dict[str, Any]) -> float:
