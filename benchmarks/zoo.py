@@ -155,7 +155,7 @@ ROWS = [
     lm("lightconv_lm", ["model=lightconv_lm", *DECODER, "model.decoder_kernel_size_list=[3,7,15]"], 400),
     Row("roberta", "masked_lm", ENCODER, 500, "ppl", "min", "unigram"),
     sentences("roberta_languages", "sentence_prediction", 100),
-    sentences("roberta_word_order", "sentence_ranking", 300),
+    sentences("roberta_word_order", "sentence_ranking", 100),
 ]
 
 
