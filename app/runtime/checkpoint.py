@@ -192,7 +192,7 @@ class Checkpoints:
             remove_leftovers(self.directory, "update_*")
             check_room(self.directory, spare * sum(map(len, contents.values())))
             write_directory(path, contents, (MANIFEST, json.dumps(manifest, indent=1).encode()))
-            self._remove_old()
+            self._remove_old(path)
             remove_leftovers(self.directory, "update_*")
         except OSError as error:
             mend = "free space there or set run_dir elsewhere"
@@ -219,10 +219,10 @@ class Checkpoints:
         """Those with the metric that `checkpoint.metric` names, best first."""
         return best_of(self.all(), self.cfg.metric, self.cfg.mode)
 
-    def _remove_old(self) -> None:
+    def _remove_old(self, written: Path) -> None:
         there, pattern = self.all(), self.cfg.keep_interval_updates_pattern
         keep = [*there[-self.cfg.keep_last :], *best_of(there, self.cfg.metric, self.cfg.mode)[: self.cfg.keep_best]]
-        kept = {checkpoint.path for checkpoint in keep}
+        kept = {checkpoint.path for checkpoint in keep} | {written}
         for checkpoint in there:
             if checkpoint.path not in kept and not (pattern and checkpoint.num_updates % pattern == 0):
                 remove_directory(checkpoint.path)
