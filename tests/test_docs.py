@@ -73,7 +73,7 @@ def known_keys() -> set[str]:
     groups = ("task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "search")
     options = [[f"{group}={path.stem}" for path in (CONF / group).glob("*.yaml")] for group in groups]
     runs = [[option for option in chosen if option] for chosen in zip_longest(*options)]
-    others = [(command, []) for command in ("generate", "score", "evaluate", "average")]
+    others = [(command, []) for command in ("generate", "score", "evaluate", "average", "preprocess", "import_fairseq")]
     for command, overrides in [("train", several), *(("train", run) for run in runs), *others]:
         store_schema(command)
         with composing():

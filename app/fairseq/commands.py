@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.schema import nearest
 
 SCRIPTS = {f"{name.removeprefix('fairseq-').replace('-', '_')}.py": name for name in COMMANDS}
 CHOICES = {"arch": "model", "a": "model"} | {name: name for name in ("task", "criterion", "optimizer", "lr_scheduler")}
+PLAIN = re.compile(r"[\w@%+=:,./$-]+")  # words that a shell takes as they are, but for variables
 NUMBER = re.compile(r"-\d")
 BOOLEAN = {"true", "false", "1", "0"}
 UNGIVEN: dict[str, Any] = {"task": "translation", "criterion": "cross_entropy", "lr_scheduler": "fixed"}
@@ -39,7 +41,10 @@ class Translated:
 
     @property
     def line(self) -> str:
-        return shlex.join(["python", "-m", f"app.{self.module}", *self.found.words()])
+        words = self.found.words()
+        return " ".join(
+            ["python -m", f"app.{self.module}", *(w if PLAIN.fullmatch(w) else shlex.quote(w) for w in words)]
+        )
 
     def notes(self) -> list[str]:
         left = [f"--{name.replace('_', '-')}: {why}" for name, why in self.found.left.items()]
@@ -48,10 +53,7 @@ class Translated:
 
 def translate(line: str) -> Translated:
     """Raises ConfigError for a command or a flag that fairseq does not have, with the nearest that it has."""
-    try:
-        words = shlex.split(line.replace("\\\n", " "), comments=True)
-    except ValueError as error:
-        raise ConfigError([f"the command cannot be read as a shell reads it: {error}"]) from None
+    words = first_command(line)
     while words and (re.fullmatch(r"\w+=.*", words[0]) or words[0] in ("python", "python3", "torchrun")):
         words.pop(0)
     name = SCRIPTS.get(Path(words[0]).name, words[0]) if words else ""
@@ -64,13 +66,22 @@ def translate(line: str) -> Translated:
     return Translated(*FINISH[module](name, options, flags, fields), first)
 
 
+def first_command(line: str) -> list[str]:
+    """The words that a shell would run first; what stands behind `;`, `|` or `>` is left."""
+    shell = shlex.shlex(line.replace("\\\n", " "), posix=True, punctuation_chars=";|<>&")
+    shell.whitespace_split = True
+    try:
+        return list(takewhile(lambda word: not set(word) <= set(";|<>&"), shell))
+    except ValueError as error:
+        raise ConfigError([f"the command cannot be read as a shell reads it: {error}"]) from None
+
+
 def plugin_fields(words: Sequence[str]) -> Fields:
     """The fields of the plug-ins that a line of `fairseq-train` chooses, which are flags as well."""
-    chooses = {flag: group for flag, group in CHOICES.items()}
     options: dict[str, str] = dict(UNGIVEN)
     for word, following in zip(words, [*words[1:], ""]):
         flag, _, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and flag.replace("-", "_") in chooses:
+        if word.startswith("-") and flag.replace("-", "_") in CHOICES:
             options[flag.replace("-", "_")] = value or following
     return chosen(equivalent(options, COMMANDS["fairseq-train"][1], {}).overrides)[1]
 

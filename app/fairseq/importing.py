@@ -1,7 +1,9 @@
 """A checkpoint of fairseq's becomes a run directory, which every command reads and training goes on from."""
 
 import logging
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from app.trainer import Parts, Trainer
 
 log = logging.getLogger("import_fairseq")
 
+SAME_METRICS = ("loss", "nll_loss", "ppl")  # validation metrics that are the same numbers in both programs
 WITH_MASK = {"masked_lm", "denoising"}  # tasks whose vocabulary has an entry for masks after the dictionary's
 
 
@@ -42,18 +45,36 @@ def import_checkpoint(cfg: ImportFairseqConfig, make_tokenizer: Callable[[], Tok
         log.info("left aside, for nothing depends on them here: %s", ", ".join(sorted(found.left)))
     texts = read_texts(checkpoint, found, Path(cfg.data), make_tokenizer)
     train = configured(found, cfg)
-    save_texts(texts, Path(cfg.output) / ASSETS)
     plugins = {kind: plugins_of(getattr(train, kind), kind) for kind in KINDS}
-    task: Task = plugins["task"](plugins["tokenizer"], train.batching)
-    task.load(Path(cfg.output) / ASSETS)
-    task.save(Path(cfg.output) / ASSETS)
-    parts = build(train, plugins, task)
-    if not cfg.use_ema:
-        parts.callbacks = {}
-    load_weights(parts.model, as_here(checkpoint.weights, family, parts.model.state_dict()), checkpoint.path)
-    save_config(train, Path(cfg.output))
-    write(train, parts, checkpoint, family, with_state=not cfg.reset_optimizer and checkpoint.optimizer is not None)
+    with directory_for(Path(cfg.output)) as run_dir:
+        for name, text in texts.items():
+            text.save(run_dir / ASSETS / name)
+        task: Task = plugins["task"](plugins["tokenizer"], train.batching)
+        task.load(run_dir / ASSETS)
+        task.save(run_dir / ASSETS)
+        parts = build(train, plugins, task)
+        if not cfg.use_ema:
+            parts.callbacks = {}
+        load_weights(parts.model, as_here(checkpoint.weights, family, parts.model.state_dict()), checkpoint.path)
+        save_config(train, run_dir)
+        trainer = trainer_at(train, run_dir, parts, checkpoint, family)
+        restore_state(trainer, train, checkpoint, family, with_optimizer=not cfg.reset_optimizer)
+        with trainer.saver:
+            trainer.save(last=True)
     return found.words()
+
+
+@contextmanager
+def directory_for(output: Path) -> Iterator[Path]:
+    """A directory that is called `output` once everything is in it. Raises StorageError."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
+            run_dir = Path(temporary) / output.name
+            yield run_dir
+            run_dir.replace(output)
+    except OSError as error:
+        raise StorageError(f"{output}: {error.strerror or error}; make room or give another output") from None
 
 
 def read_texts(
@@ -113,14 +134,6 @@ def plugins_of(node: Any, kind: str) -> Any:
     return configure(node, KINDS[kind], kind, check=kind != "task")
 
 
-def save_texts(texts: Mapping[str, Text], directory: Path) -> None:
-    try:
-        for name, text in texts.items():
-            text.save(directory / name)
-    except OSError as error:
-        raise StorageError(f"{directory}: {error.strerror or error}; give another output") from None
-
-
 def load_weights(model: Model, weights: dict[str, Tensor], path: Path) -> None:
     """Every weight finds its place, and every place its weight; else CheckpointError says what is left over."""
     own = model.state_dict()
@@ -139,27 +152,23 @@ def load_weights(model: Model, weights: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict({name: weights[name].float() for name in own if name in weights}, strict=False)
 
 
-def write(train: TrainConfig, parts: Parts, checkpoint: FairseqCheckpoint, family: str, with_state: bool) -> None:
-    """A checkpoint at fairseq's update, as the trainer itself writes one."""
+def trainer_at(train: TrainConfig, run_dir: Path, parts: Parts, checkpoint: FairseqCheckpoint, family: str) -> Trainer:
+    """A trainer that stands where fairseq's stood: update, epoch, best metric, time and averages."""
     nothing: Any = None  # nothing is logged
-    trainer = Trainer(train.trainer, train.checkpoint, train.seed, Path(train.run_dir), parts, nothing)
-    iterator, extra = checkpoint.extra.get("train_iterator", {}), checkpoint.extra
+    trainer = Trainer(train.trainer, train.checkpoint, train.seed, run_dir, parts, nothing)
+    extra = checkpoint.extra
+    iterator = extra.get("train_iterator", {})
     trainer.num_updates = int(checkpoint.history.get("num_updates", 0))
     trainer.epoch = int(iterator.get("epoch", 1))
     trainer.wall_before = float(extra.get("previous_training_time", 0.0))
-    if train.checkpoint.metric in ("loss", "nll_loss", "ppl") and extra.get("best") is not None:
+    if train.checkpoint.metric in SAME_METRICS and extra.get("best") is not None:
         trainer.best = float(extra["best"])
     if iterator.get("iterations_in_epoch"):
         log.info("epoch %d was not at its end; it starts again, for batches are made otherwise here", trainer.epoch)
-    if with_state:
-        restore_optimizer(trainer, state_by_name(checkpoint, optimizer_of(train), family, parts.model), checkpoint)
-    else:
-        log.info("without the optimizer's state: going on starts it anew")
     for callback in parts.callbacks.values():
         if averaged := extra.get("ema"):
             callback.load_averaged(averages(parts.model, as_here(averaged, family, parts.model.state_dict())))
-    with trainer.saver:
-        trainer.save(last=True)
+    return trainer
 
 
 def optimizer_of(train: TrainConfig) -> str:
@@ -172,20 +181,29 @@ def averages(model: Model, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weights[name].float() for name, _ in model.named_parameters() if name in weights}
 
 
-def restore_optimizer(trainer: Trainer, states: Mapping[str, Any], checkpoint: FairseqCheckpoint) -> None:
-    """The optimizer's state and the schedule's, at `trainer.num_updates`."""
+def restore_state(
+    trainer: Trainer, train: TrainConfig, checkpoint: FairseqCheckpoint, family: str, with_optimizer: bool
+) -> None:
+    """The optimizer's state, if it is there and wanted, and the schedule's, at `trainer.num_updates`."""
+    theirs = {k: v for k, v in checkpoint.history.get("lr_scheduler_state", {}).items() if v is not None}
+    theirs |= {"epoch": trainer.epoch, "num_updates": trainer.num_updates}
+    if with_optimizer and checkpoint.optimizer is not None:
+        restore_optimizer(trainer, state_by_name(checkpoint, optimizer_of(train), family, trainer.model))
+        theirs["lr"] = checkpoint.optimizer["param_groups"][0]["lr"]
+        scaler = trainer.optimizer.precision.scaler
+        if scaler.is_enabled() and "loss_scale" in checkpoint.optimizer:
+            scaler.load_state_dict({**scaler.state_dict(), "scale": float(checkpoint.optimizer["loss_scale"])})
+    else:
+        log.info("without the optimizer's state: going on starts it anew")
+    own = trainer.lr_scheduler.state_dict()
+    trainer.lr_scheduler.load_state_dict({key: theirs.get(key, value) for key, value in own.items()})
+    trainer.lr_scheduler.step_update(trainer.num_updates)
+
+
+def restore_optimizer(trainer: Trainer, states: Mapping[str, Any]) -> None:
+    """States by name into the optimizer, which numbers its parameters."""
     inner = trainer.optimizer.inner
     named = [*trainer.model.named_parameters(), *trainer.criterion.named_parameters(prefix="criterion")]
     order = [name for name, p in named if p.requires_grad]
     state = {i: states[name] for i, name in enumerate(order) if name in states}
     inner.load_state_dict({"state": state, "param_groups": inner.state_dict()["param_groups"]})
-    scaler = trainer.optimizer.precision.scaler
-    assert checkpoint.optimizer is not None
-    if scaler.is_enabled() and "loss_scale" in checkpoint.optimizer:
-        scaler.load_state_dict({**scaler.state_dict(), "scale": float(checkpoint.optimizer["loss_scale"])})
-    theirs = {k: v for k, v in checkpoint.history.get("lr_scheduler_state", {}).items() if v is not None}
-    theirs |= {"epoch": trainer.epoch, "num_updates": trainer.num_updates}
-    theirs["lr"] = checkpoint.optimizer["param_groups"][0]["lr"]
-    own = trainer.lr_scheduler.state_dict()
-    trainer.lr_scheduler.load_state_dict({key: theirs.get(key, value) for key, value in own.items()})
-    trainer.lr_scheduler.step_update(trainer.num_updates)

@@ -101,7 +101,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{as_text(each)}' for key, each in value.items())}}}"
     text = str(value)
-    if isinstance(value, (int, float)) or (text and all(letter.isalnum() or letter in "/._-+@" for letter in text)):
+    if isinstance(value, (int, float)) or (text and all(letter.isalnum() or letter in "/._-+@$" for letter in text)):
         return text
     if "\\" in text or "'" in text or not text.isprintable():
         raise ConfigError([f"{text!r}: cannot be written as an override; rename it"])
