@@ -158,19 +158,18 @@ class InteractiveConfig:
     """Root of `app.interactive`, and of what `app.generate` has in common with it."""
 
     search: Any
+    precision: Any  # of products: fp32, bf16, int8 on a CPU, or fp16 on a GPU
     checkpoint: Any  # a run directory, or one checkpoint of it; a list of them is an ensemble
     output: str  # text: the best translation, a line each; fairseq: its S-, H-, D-, P- lines; jsonl: everything
     max_tokens: int  # most tokens of a batch's sources, padding counted
     device: str  # auto, cpu, cuda, cuda:1, ...
     num_threads: int  # threads for tensor operations on the CPU; 0: all cores
-    precision: str  # of the models' products: fp32; bf16; or int8, on a CPU
     engine: str  # torch; or ctranslate2, for the Transformer with search=beam or greedy (extra `ctranslate2`)
     lang_pair: str | None  # which of a run's pairs of languages to translate, such as de-en; null: the only one
     long_lines: str  # one that is longer than the models allow: error, or split it, at a sentence's end if possible
 
     def check(self) -> Iterator[str]:
         yield from one_of(self, "output", "text", "fairseq", "jsonl")
-        yield from one_of(self, "precision", "fp32", "bf16", "int8")
         yield from one_of(self, "engine", "torch", "ctranslate2")
         yield from one_of(self, "long_lines", "error", "split")
         if self.engine == "ctranslate2" and self.output == "fairseq":
@@ -216,12 +215,17 @@ class PreprocessConfig:
     batching: BatchingConfig  # what the table says of batches and their padding; prepared data does not depend on it
     cache_dir: str  # where prepared data is kept, and found by `app.train`
     splits: list[str] | None  # splits to prepare; null: all that the directories have in both languages
+    share: int  # number of this job, from 0, among the `num_shares` that encode a share each: -m share=range(8)
+    num_shares: int  # jobs that encode the same text together; the last to finish puts their shares together
     format: str  # cache: what app.train reads; fairseq: also a data-bin directory, which both programs read
     output: str | None  # the data-bin directory to write, for format=fairseq; it must not hold anything yet
 
     def check(self) -> Iterator[str]:
         yield from writable_directory(self, "cache_dir")
         yield from one_of(self, "format", "cache", "fairseq")
+        yield from positive(self, "num_shares")
+        if not 0 <= self.share < max(1, self.num_shares):
+            yield f"share={self.share}: must be from 0 to num_shares - 1, which is {self.num_shares - 1}"
         if (self.format == "fairseq") != (self.output is not None):
             yield f"output={self.output}: is given with format=fairseq, and only then"
         if self.output is not None:
@@ -296,6 +300,21 @@ class ImportFairseqConfig:
         yield from lines_of(self, "checkpoint")
         yield from directories_of(self, "data")
         yield from new_directory(self, "output")
+
+
+@dataclass
+class ExportConfig:
+    """Root of `app.export`."""
+
+    checkpoint: str  # a run directory, whose best checkpoint is taken, or one checkpoint of it
+    format: str  # ctranslate2 (Transformer only), safetensors (any), onnx or torch_export (encoder and decoder graphs)
+    output: str  # the directory to write; it must not be there yet
+
+    def check(self) -> Iterator[str]:
+        yield from one_of(self, "format", "ctranslate2", "safetensors", "onnx", "torch_export")
+        yield from directories_of(self, "checkpoint")
+        if Path(self.output).exists():
+            yield f"output={self.output}: is there already; give a new directory"
 
 
 def directories_of(cfg: Any, *names: str) -> Iterator[str]:

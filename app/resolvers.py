@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,6 +30,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("least", least, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    OmegaConf.register_new_resolver("sweep_group", sweep_group, replace=True)
     # Hydra resolves this for the whole sweep first, and gives every job what is cached there; it could not know
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True, use_cache=True)
 
@@ -70,6 +73,14 @@ def job_name(overrides: ListConfig) -> str:
     """A job's directory below its sweep: its values of what is varied."""
     swept = os.environ.get(SWEPT, "").split(",")
     return short(",".join(text for text in overrides if text.partition("=")[0] in swept) or "job")
+
+
+def sweep_group(*, _root_: DictConfig) -> str | None:
+    """The name of the sweep that a run belongs to, for trackers that show its runs together; None for a single run."""
+    if "hydra" in _root_ or not HydraConfig.initialized():  # a check, or what `--cfg job` shows
+        return None
+    settings = HydraConfig.get()
+    return Path(settings.sweep.dir).name if settings.mode == RunMode.MULTIRUN else None
 
 
 def what_is_run(choices: Any) -> str:

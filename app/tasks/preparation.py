@@ -17,7 +17,9 @@ from app.data.cache import cached, digest, key
 from app.data.corpus import TextFile, read_together
 from app.data.parallel import in_chunks, parallel_map
 from app.data.store import Store, write_store
+from app.interfaces import Shard
 from app.tasks.binarised import binarised, decoded_lines, encoded_rows, stores_in_place
+from app.tasks.shares import ALONE, COUNTS, directory_of, join, of_share, this_share
 from app.tasks.text import CHUNK, Text
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ def prepare(
     """Find the encoded rows in the cache, or encode them with `num_workers` processes (0: one a core).
 
     Each directory gives a file for each of `texts`, in this order, whose lines belong together. What fairseq binarised
-    is read where it is; several such directories are put together in the cache.
+    is read where it is; several such directories are put together in the cache. Inside `shares.encoding` a job encodes
+    its share only, and MissingSharesError is raised until all are there.
     """
     if (there := stores_in_place(files, only_text(texts.values()))) is not None:
         return Prepared(files[0][0].parent, there, [len(there[0])], 0)
@@ -71,26 +74,34 @@ def prepare(
         on_bad_line=on_bad_line,
     )
 
+    rows, share = cache_dir / f"rows-{name}", this_share()
+
     def build(directory: Path) -> None:
-        counts = {"rows": [0] * len(files), "bad_lines": [0] * len(files)}
+        chunks: list[list[int]] = [[] for _ in files]
+        bad_lines: list[int] = []
         with ExitStack() as stack:
             adds = [
                 stack.enter_context(write_store(directory / f"{side}.store", len(text.vocabulary)))
                 for side, text in texts.items()
             ]
-            for i, paths in enumerate(files):
-                reader = _Reader(paths, on_bad_line)
+            for paths, lengths_of_chunks in zip(files, chunks):
+                reader = _Reader(paths, on_bad_line, share)
                 for encoded in reader.encoded(tuple(texts.values()), num_workers):
                     for add, (ids, lengths) in zip(adds, encoded, strict=True):
                         add(ids, lengths)
-                    counts["rows"][i] += len(encoded[0][1])
-                counts["bad_lines"][i] = reader.bad_lines
-        (directory / "counts.json").write_text(json.dumps(counts))
+                    lengths_of_chunks.append(len(encoded[0][1]))
+                bad_lines.append(reader.bad_lines)
+        kept = {"chunks": chunks} if share != ALONE else {"rows": [sum(each) for each in chunks]}
+        (directory / COUNTS).write_text(json.dumps({**kept, "bad_lines": bad_lines}))
 
-    directory = cached(cache_dir / f"rows-{name}", build)
-    counts = json.loads((directory / "counts.json").read_text())
-    stores = tuple(Store(directory / f"{side}.store") for side in texts)
-    return Prepared(directory, stores, counts["rows"], sum(counts["bad_lines"]))
+    if share == ALONE:
+        cached(rows, build)
+    elif not rows.is_dir():
+        cached(directory_of(rows, share), build)
+        join(rows, [(side, len(text.vocabulary)) for side, text in texts.items()], share.world_size)
+    counts = json.loads((rows / COUNTS).read_text())
+    stores = tuple(Store(rows / f"{side}.store") for side in texts)
+    return Prepared(rows, stores, counts["rows"], sum(counts["bad_lines"]))
 
 
 def only_text(texts: Iterable[Encodes]) -> list[Text]:
@@ -110,14 +121,14 @@ def rows_of(
 class _Reader:
     """The rows of files that belong together, in chunks, with a progress bar on a terminal's standard error."""
 
-    def __init__(self, paths: Sequence[Path], on_bad_line: str):
-        self._paths, self._on_bad_line = paths, on_bad_line
+    def __init__(self, paths: Sequence[Path], on_bad_line: str, share: Shard):
+        self._paths, self._on_bad_line, self._share = paths, on_bad_line, share
         self.bad_lines = 0
 
     def encoded(self, texts: tuple[Encodes, ...], num_workers: int) -> Iterator[list[Encoded]]:
         """Ids and lengths for each file, chunk by chunk."""
         if binarised(self._paths):
-            return encoded_rows(self._paths, only_text(texts))
+            return of_share(encoded_rows(self._paths, only_text(texts)), self._share)
         return parallel_map(_Encoder(texts), self.chunks(), num_workers)
 
     def chunks(self) -> Iterator[list[tuple[str, ...]]]:
@@ -126,11 +137,10 @@ class _Reader:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(f"encoding {files[0].path.name}", total=files[0].path.stat().st_size)
-            for chunk in in_chunks(read_together(*files), CHUNK):
+            for chunk in of_share(in_chunks(read_together(*files), CHUNK), self._share):
                 rows = [row for row in chunk if row is not None]
                 self.bad_lines += len(chunk) - len(rows)
-                if rows:
-                    yield rows
+                yield rows
                 progress.update(bar, completed=files[0].bytes_read)
 
 
@@ -141,4 +151,6 @@ class _Encoder:
     texts: tuple[Encodes, ...]
 
     def __call__(self, rows: list[tuple[str, ...]]) -> list[Encoded]:
+        if not rows:  # all lines of a chunk were bad
+            return [(np.empty(0, np.int32), np.empty(0, np.int64)) for _ in self.texts]
         return [text.encode_lines(lines) for text, lines in zip(self.texts, zip(*rows, strict=True), strict=True)]

@@ -21,7 +21,7 @@ SECRET = re.compile(r"(^|_)(key|token|secret|password|passwd|credentials?)$", re
 class WandbConfig:
     project: str  # project that the run belongs to
     entity: str | None  # team or user that owns the project; null: the account's default
-    group: str | None  # runs with the same group are shown together; null: none
+    group: str | None  # runs with the same group are shown together; a sweep's are, by its name; null: none
     name: str | None  # the run's name; null: its directory's
     tags: list[str]  # words to find the run by
     mode: str  # online: offline all the same where there is no account or no server; offline. $WANDB_MODE wins
