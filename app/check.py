@@ -31,7 +31,7 @@ def configure_all(values: Mapping[str, Any], root: type) -> tuple[Any, dict[str,
     `values` are plain and resolved. Raises `ConfigError` with the faults of all groups, all closed sections, and the
     rules between them.
     """
-    groups = [field.name for field in fields(root) if field.name in KINDS and field.type is Any]
+    groups = [field.name for field in fields(root) if field.name in KINDS]
     nodes = {group: node_of(group, values) for group in groups}
     faults: list[str] = []
     plugins: dict[str, Any] = {}
@@ -106,6 +106,8 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     if trainer is not None:
         yield from device_faults(trainer.device)
     if plugins.get("optimizer") is not None:
+        if getattr(sections.get("precision"), "dtype", "") == "int8":
+            yield "precision=int8: is for finished models; train in bf16 or fp32"
         yield from optimizer_faults(plugins["optimizer"])
         yield from scheduler_faults(sections.get("optimizer"), plugins.get("lr_scheduler"))
 

@@ -26,7 +26,7 @@ def run(cfg: GenerateConfig, plugins: dict[str, Any]) -> float | None:
     from app.formats import FORMATS
     from app.inference import Rate, load_generator, progress, translate
 
-    task, generator = load_generator(cfg, plugins["search"], cfg.data)
+    task, generator = load_generator(cfg, plugins, cfg.data)
     lines, references, total = inputs(cfg, task)
     translations: list[str] = []
     rate = Rate()

@@ -3,9 +3,10 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import rich
 import rich.progress
@@ -21,6 +22,7 @@ from app.formats import Record
 from app.interfaces import Generator, Model, Task, Translation
 from app.modules.packing import packed
 from app.runtime.memory import keep_buffers
+from app.runtime.precision import DTYPES
 from app.search import Search
 from app.trainer import choose_device
 
@@ -30,9 +32,12 @@ SENTENCE, SPACE = re.compile(r"[.!?;:][\"')\]»”]*\s+|[。！？]+(?=\S)"), re
 
 
 def load_generator(
-    cfg: InteractiveConfig, make_search: Callable[[Vocabulary], Search], data: str | None = None
+    cfg: InteractiveConfig, plugins: Mapping[str, Any], data: str | None = None
 ) -> tuple[Task, Generator]:
-    """The first checkpoint's task, and a generator with the models of all: an ensemble, which shares vocabularies."""
+    """The first checkpoint's task, and a generator with the models of all: an ensemble, which shares vocabularies.
+
+    `plugins` has the factories of `search` and `precision`.
+    """
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)
     if faults := list(device_faults(cfg.device, "device")):
@@ -40,11 +45,12 @@ def load_generator(
     keep_buffers()
     runs = load_runs([Path(name) for name in cfg.checkpoints()], cfg.device, data, cfg.max_tokens)
     task, models = runs[0].task.of_pair(cfg.lang_pair), [run.model for run in runs]
-    search = load_search(make_search, task.target_vocabulary, cfg.device)
+    precision = plugins["precision"](choose_device(cfg.device)).name
+    search = load_search(plugins["search"], task.target_vocabulary, cfg.device)
     if cfg.engine == "ctranslate2":
-        search = CTranslate2Search(search, runs, cfg.precision, cfg.num_threads)
+        search = CTranslate2Search(search, runs, precision, cfg.num_threads)
     else:
-        prepare_models(models, cfg.precision)
+        prepare_models(models, precision)
     return task, task.build_generator(models, search)
 
 
@@ -62,12 +68,13 @@ def load_runs(paths: list[Path], device: str, data: str | None, max_tokens: int)
 def prepare_models(models: list[Model], precision: str) -> None:
     """Give the models, in place, the weights that they compute fastest with; they cannot be trained any more."""
     for model in models:
-        if next(model.parameters()).device.type == "cpu":
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        if precision == ("fp16" if on_cpu else "int8"):
+            raise ConfigError([f"precision={precision}: is not for this device; choose fp32 or bf16"])
+        if on_cpu:
             packed(model, precision)
-        elif precision == "int8":
-            raise ConfigError(["precision=int8: is for the CPU; choose fp32 or bf16, or device=cpu"])
-        elif precision == "bf16":
-            model.bfloat16()
+        elif precision != "fp32":
+            model.to(DTYPES[precision])
 
 
 def load_search(make_search: Callable[[Vocabulary], Search], vocabulary: Vocabulary, device: str) -> Search:

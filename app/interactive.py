@@ -16,7 +16,7 @@ def run(cfg: InteractiveConfig, plugins: dict[str, Any]) -> None:
     from app.formats import FORMATS, Record
     from app.inference import load_generator, translated
 
-    _, generator = load_generator(cfg, plugins["search"])
+    _, generator = load_generator(cfg, plugins)
     try:
         with opened_output(None) as out:
             for number, line in enumerate(typed_lines()):

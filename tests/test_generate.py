@@ -21,7 +21,6 @@ from app import generate, train
 from app.assembly import restore
 from app.cli import configure_node, store_schema
 from app.compose import CONF
-from app.config import InteractiveConfig
 from app.errors import CheckpointError, ConfigError, DataError
 from app.inference import load_generator, translate
 from app.search.beam import BeamSearch
@@ -69,9 +68,10 @@ def generator_of(run_dir):
 
     @cache
     def made(beam: int, max_tokens: int, runs: int = 1):
-        cfg = InteractiveConfig(None, [str(run_dir)] * runs, "text", max_tokens, "cpu", 1, "fp32", "torch", None, "error")
+        cfg, plugins = configured("interactive", f"checkpoint=[{','.join([str(run_dir)] * runs)}]", "num_threads=1")
+        cfg.max_tokens, cfg.device = max_tokens, "cpu"
         options = config(beam=beam, nbest=beam, max_len_a=1.5, max_len_b=3)
-        return load_generator(cfg, lambda vocabulary: BeamSearch(options, vocabulary))[1]
+        return load_generator(cfg, plugins | {"search": lambda vocabulary: BeamSearch(options, vocabulary)})[1]
 
     return made
 

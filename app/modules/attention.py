@@ -181,7 +181,8 @@ class MultiheadAttention(nn.Module):
 
 def visible(keep: Tensor) -> Tensor | None:
     """[B, S] -> mask [B, 1, 1, S]; None, which is quicker, where all is kept and asking costs no synchronisation."""
-    return None if keep.device.type == "cpu" and bool(keep.all()) else keep[:, None, None, :]
+    asks = keep.device.type == "cpu" and not torch.compiler.is_compiling()  # a graph cannot depend on values
+    return None if asks and bool(keep.all()) else keep[:, None, None, :]
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

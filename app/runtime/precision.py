@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from app.ranges import one_of, positive
 
@@ -15,12 +16,12 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class PrecisionConfig:
-    dtype: str  # fp32, bf16, fp16, or auto: bf16 where the machine computes it fast, else fp32
+    dtype: str  # fp32, bf16, fp16, or auto: bf16 where the machine computes it fast, else fp32; int8: see app.generate
     init_scale: float  # first loss scale of fp16
     growth_interval: int  # clean updates before the loss scale doubles
 
     def check(self) -> Iterator[str]:
-        yield from one_of(self, "dtype", "auto", "fp32", "bf16", "fp16")
+        yield from one_of(self, "dtype", "auto", "fp32", "bf16", "fp16", "int8")
         yield from positive(self, "init_scale", "growth_interval")
 
 
@@ -34,10 +35,13 @@ class Precision:
             device.type, init_scale=cfg.init_scale, growth_interval=cfg.growth_interval, enabled=self.name == "fp16"
         )
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """In what products run; None: as the weights are."""
+        return DTYPES.get(self.name)
+
     def autocast(self) -> AbstractContextManager[Any]:
-        if self.name == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.name])
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -68,10 +72,12 @@ class PreciseOptimizer:
         self.precision.scaler.unscale_(self.inner)
         grads = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads, foreach=True) * factor
+        is_split = isinstance(norm, DTensor)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         scale = torch.as_tensor(factor, device=norm.device)
         if max_norm > 0:
             scale = scale * (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(grads, scale)
+        torch._foreach_mul_(grads, float(scale) if is_split else scale)
         return norm
 
     def step(self) -> None:
