@@ -83,6 +83,10 @@ def test_a_model_trains_and_decodes_as_it_is(tmp_path: Path) -> None:
     assert '"bleu": ' in metrics
 
 
+def test_a_composite_of_own_and_given_criterions_trains(tmp_path: Path) -> None:
+    assert '"sentences_loss": ' in train(tmp_path, "criterion=words_and_sentences")
+
+
 def test_a_scheduler_warms_up(tmp_path: Path) -> None:
     metrics = train(tmp_path, "lr_scheduler=my_lr_scheduler", "trainer.log_interval=1", "lr_scheduler.warmup_updates=3")
     rates = [float(rate) for rate in re.findall(r'"lr": ([^,]+),', metrics)]
