@@ -32,6 +32,7 @@ def as_fairseq(record: Record) -> str:
     """What `fairseq-generate` prints of a sentence, scores in base 2; and W-, as its interactive command, where timed.
 
     S- and H- hold pieces, T- and D- text; P- has the scores of the pieces and of eos, A- source-target pairs of pieces.
+    Of a search that refines, where history was asked for, I- has the number of its last step, E- the text after each.
     """
     number = record.number
     source = " ".join(record.translations[0].source_pieces) if record.translations else ""
@@ -49,6 +50,9 @@ def as_fairseq(record: Record) -> str:
         if translation.alignment is not None:
             pairs = " ".join(f"{source}-{target}" for target, source in enumerate(translation.alignment))
             lines.append(f"A-{number}\t{pairs}")
+        if translation.history is not None:
+            lines.append(f"I-{number}\t{len(translation.history) - 1}")
+            lines += [f"E-{number}_{step}\t{text}" for step, text in enumerate(translation.history)]
     return "".join(line.replace("\n", " ") + "\n" for line in lines)
 
 

@@ -38,6 +38,11 @@ def test_fairseq_lines_of_an_empty_or_timed_line():
     assert "W-0\t0.500\tseconds\n" in as_fairseq(Record(0, "A dog.", [BEST], seconds=0.5))
 
 
+def test_fairseq_lines_of_steps():
+    lines = as_fairseq(Record(2, "A dog.", [BEST._replace(history=["Ein", "Ein Hund."])])).splitlines()
+    assert lines[-3:] == ["I-2\t1", "E-2_0\tEin", "E-2_1\tEin Hund."]
+
+
 def test_jsonl_has_everything_in_one_line():
     (line,) = as_jsonl(RECORD).splitlines()
     record = json.loads(line)

@@ -19,6 +19,7 @@ class Hypothesis(NamedTuple):
     score: float  # sum of `positional_scores`, divided by T ** lenpen where the search normalises
     positional_scores: Tensor  # [T] log-probabilities
     attention: Tensor | None = None  # [T, S] the last layer's cross attention, mean over heads, where it was asked for
+    history: list[Tensor] | None = None  # the draft [T'] after each step, of a search that refines, where asked for
 
 
 class Search(ABC):

@@ -81,7 +81,7 @@ class IterativeRefinement(Search):
         assert isinstance(model, RefiningModel)
         bos = torch.full_like(src_tokens[:, :1], Vocabulary.bos)
         encoder_out = model.encode(torch.cat([bos, src_tokens], dim=1), src_lengths + 1)
-        drafts = [hypothesis(each) for each in self.refined(model, encoder_out)]
+        drafts = [self._hypothesis(each) for each in self.refined(model, encoder_out)]
         width = self.cfg.iter_decode_with_beam
         if self.cfg.iter_decode_with_external_reranker:
             rows = torch.arange(len(src_tokens), device=src_tokens.device).repeat_interleave(width)
@@ -125,6 +125,15 @@ class IterativeRefinement(Search):
         scored = score_reference([model], src_tokens, src_lengths, target, Vocabulary.eos, Vocabulary.pad)
         return [draft._replace(score=each.score) for draft, each in zip(drafts, scored, strict=True)]
 
+    def _hypothesis(self, draft: Refined) -> Hypothesis:
+        """The pieces between bos and eos, then eos; the score is the mean over all that was written, as in fairseq."""
+        inner = draft.tokens.ne(Vocabulary.bos) & draft.tokens.ne(Vocabulary.eos)
+        ends = draft.scores[draft.tokens.eq(Vocabulary.eos)][-1:]
+        tokens = torch.cat([draft.tokens[inner], torch.tensor([Vocabulary.eos])])
+        positional = torch.cat([draft.scores[inner], ends if len(ends) else torch.zeros(1)])
+        history = draft.history if self.cfg.retain_iter_history else None
+        return Hypothesis(tokens, float(draft.scores.mean()), positional, history=history)
+
 
 def same(before: Draft, after: Draft) -> Tensor:
     """[B]: whether two drafts have the same tokens, however far they are padded."""
@@ -134,12 +143,3 @@ def same(before: Draft, after: Draft) -> Tensor:
         for each in (before.tokens, after.tokens)
     )
     return (a == b).all(1)
-
-
-def hypothesis(draft: Refined) -> Hypothesis:
-    """The pieces between bos and eos, then eos; the score is the mean over all that the model wrote, as in fairseq."""
-    inner = draft.tokens.ne(Vocabulary.bos) & draft.tokens.ne(Vocabulary.eos)
-    ends = draft.scores[draft.tokens.eq(Vocabulary.eos)][-1:]
-    tokens = torch.cat([draft.tokens[inner], torch.tensor([Vocabulary.eos])])
-    positional = torch.cat([draft.scores[inner], ends if len(ends) else torch.zeros(1)])
-    return Hypothesis(tokens, float(draft.scores.mean()), positional)

@@ -110,7 +110,7 @@ class TextGenerator:
         kept = [place for place, token in enumerate(hypothesis.tokens.tolist()) if token not in symbols]
         pieces = self._target.vocabulary.decode(hypothesis.tokens[kept].tolist())
         first = len(self._frame.source_start)
-        attention = hypothesis.attention
+        attention, history = hypothesis.attention, hypothesis.history
         return Translation(
             text=self._target.tokenizer.decode(pieces),
             pieces=pieces,
@@ -118,7 +118,11 @@ class TextGenerator:
             positional_scores=hypothesis.positional_scores.tolist(),
             source_pieces=source_pieces,
             alignment=None if attention is None else _hard(attention[kept, first : first + len(source_pieces)]),
+            history=None if history is None else [self._text(tokens) for tokens in history],
         )
+
+    def _text(self, tokens: Tensor) -> str:
+        return self._target.tokenizer.decode(self._target.vocabulary.decode(tokens.tolist()))
 
 
 def _hard(attention: Tensor) -> list[int]:

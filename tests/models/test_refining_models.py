@@ -105,7 +105,10 @@ def test_it_trains_and_translates(name: str, tmp_path: Path) -> None:
     model = load(run)
     lines = ["ba be", "", "bi bo bu"]
     options = {"iter_decode_max_iter": 2}
-    assert len(model.translate(lines, "iterative_refinement", **options)) == 3
+    found = model.hypotheses(lines, "iterative_refinement", retain_iter_history=True, **options)
+    assert [len(each) for each in found] == [1, 1, 1]
+    assert found[0][0].history is not None
+    assert found[0][0].history[-1] == found[0][0].text
     with pytest.raises(ConfigError, match="choose search=iterative_refinement"):
         model.translate(lines)
 

@@ -87,6 +87,16 @@ def test_all_steps_where_they_are_forced() -> None:
     assert model.live == [1] * 7
 
 
+def test_history_has_the_draft_after_each_step() -> None:
+    sources = batch([[A, B], [C]])
+    with torch.inference_mode():
+        (first,), (second,) = strategy("iterative_refinement", retain_iter_history=True).generate([Writer()], *sources)
+    assert first.history is not None
+    assert second.history is not None
+    assert [each.tolist() for each in first.history] == [[BOS, B, UNK, EOS], [BOS, B, C, EOS], [BOS, B, C, EOS]]
+    assert [each.tolist() for each in second.history] == [[BOS, A, EOS], [BOS, A, EOS]]
+
+
 def test_scores_are_means_over_all_that_was_written() -> None:
     ((best,),) = strategy("iterative_refinement").generate([Writer()], *batch([[A, B]]))
     assert best.score == pytest.approx(-2 / 4)
