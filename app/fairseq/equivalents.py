@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -55,7 +55,9 @@ def equivalent(options: Mapping[str, Any], flags: Sequence[Flag], fields: Fields
         group = next((group for group in fields if name in fields[group] and name not in OURS), None)
         try:
             if name in known:
-                found.overrides.update(taken(known[name], name, value))
+                overrides = dict(taken(known[name], name, value))
+                check_fields(overrides, fields)
+                found.overrides.update(overrides)
             elif group is not None:
                 if value not in (None, -1, -1.0, "-1"):  # what fairseq calls its default
                     found.overrides[f"{group}.{name}"] = fitted(value, fields[group][name])
@@ -72,6 +74,14 @@ def equivalent(options: Mapping[str, Any], flags: Sequence[Flag], fields: Fields
     if "callbacks" not in found.overrides:  # a checkpoint says how an average would be made, also where there is none
         found.overrides = {key: each for key, each in found.overrides.items() if not key.startswith("callbacks.")}
     return found
+
+
+def check_fields(overrides: Mapping[str, Any], fields: Fields) -> None:
+    """Raises NoEquivalentError for a field that the chosen plug-in does not have."""
+    for key in overrides:
+        group, _, name = key.partition(".")
+        if name and group in fields and name not in fields[group]:
+            raise NoEquivalentError(f"the chosen {group} has no {name}")
 
 
 def by_name(flags: Iterable[Flag]) -> dict[str, Flag]:
@@ -179,8 +189,13 @@ SPECIAL: dict[str, Callable[[Any], Iterable[tuple[str, Any]]]] = {
 
 def chosen(choices: Mapping[str, Any]) -> tuple[DictConfig, dict[str, dict[str, Any]]]:
     """What `app.train` is configured as with these options of groups, and the fields of each group's class."""
+    return composed(tuple(sorted(choices.items())))
+
+
+@cache
+def composed(choices: tuple[tuple[str, Any], ...]) -> tuple[DictConfig, dict[str, dict[str, Any]]]:
     with composing():
-        run = compose_one("train", [f"{group}={option}" for group, option in choices.items()])
+        run = compose_one("train", [f"{group}={option}" for group, option in choices])
     if run.node is None or run.faults:
         raise ConfigError(run.faults)
     return run.node, {group: fields_of(run.node[group], group) for group in GROUPS}

@@ -25,8 +25,13 @@ FUSED = re.compile(r"(.*)\.in_proj_(weight|bias)$")
 
 
 def unread(name: str, family: str, own: Mapping[str, Tensor]) -> bool:
-    """Whether nothing depends on what is stored under this name; `own` are the model's weights here."""
-    return name.endswith(UNREAD) or (name not in own and name.endswith(UNREAD_PARAMETERS.get(family, ("\0",))))
+    """Whether nothing depends on what is stored under this name; `own` are the model's weights here.
+
+    Classification heads that the task does not ask for are left out, as fairseq does.
+    """
+    if name in own:
+        return False
+    return name.endswith((*UNREAD, *UNREAD_PARAMETERS.get(family, ()))) or name.startswith("classification_heads.")
 
 
 def renamed(name: str, family: str) -> str:
