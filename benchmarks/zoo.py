@@ -52,7 +52,7 @@ LANGUAGE_MODELING = [
     "task.tokens_per_sample=128",
     "criterion=cross_entropy",
 ]
-MASKED = ["task.lang=de", "task.tokens_per_sample=128", "criterion=masked_lm"]
+MASKED = ["task.lang=de", "task.sample_break_mode=eos", "task.tokens_per_sample=128", "criterion=masked_lm"]
 DENOISING = ["task.lang=de", "task.sample_break_mode=eos", "task.tokens_per_sample=128", "criterion=cross_entropy"]
 BOTH_WAYS = ["task.lang_pairs=[en-de,de-en]", *TRANSLATION[2:]]
 COMMON = {  # task -> what all its rows have
@@ -153,7 +153,7 @@ ROWS = [
     lm("lstm_lm", ["model=lstm_lm", *LSTM_LM], 400),
     lm("fconv_lm", ["model=fconv_lm", "model.decoder_embed_dim=256", f"model.decoder_layers={GATED}"], 400),
     lm("lightconv_lm", ["model=lightconv_lm", *DECODER, "model.decoder_kernel_size_list=[3,7,15]"], 400),
-    Row("roberta", "masked_lm", ENCODER, 500, "ppl", "min", "unigram"),
+    Row("roberta", "masked_lm", ENCODER, 400, "ppl", "min", "unigram"),
     sentences("roberta_languages", "sentence_prediction", 100),
     sentences("roberta_word_order", "sentence_ranking", 100),
 ]
