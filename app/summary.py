@@ -19,8 +19,8 @@ from app.trackers.jsonl import FILE_NAME, read_metrics
 logger = logging.getLogger(__name__)
 
 
-def conclude(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int) -> None:
-    """Draw the curves, print the table where log messages go, and say what to type next."""
+def conclude(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int, generates: bool = True) -> None:
+    """Draw the curves, print the table where log messages go, and say what to type next: see `Task.generates`."""
     curves: list[Path] = []
     try:
         curves = draw_curves([run_dir], run_dir)
@@ -35,8 +35,11 @@ def conclude(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int) -
     console = rich.get_console()
     console.print(table, markup=False, highlight=False)
     after = [f"curves     {shortest(path)}" for path in curves[:1]]
-    after += [f"score      python -m app.generate checkpoint={run_dir} split=test"]
-    after += [f"translate  python -m app.interactive checkpoint={run_dir}"]
+    if generates:
+        after += [f"score      python -m app.generate checkpoint={run_dir} split=test"]
+        after += [f"translate  python -m app.interactive checkpoint={run_dir}"]
+    else:
+        after += [f"measure    python -m app.evaluate checkpoint={run_dir} split=test"]
     console.print(
         "\n".join(after), markup=False, highlight=False, soft_wrap=True
     )  # long lines stay whole, to be copied

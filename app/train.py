@@ -70,7 +70,7 @@ def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> floa
         finally:
             trackers.finish()
         if workers.is_first:
-            conclude(run_dir, cfg.checkpoint, num_parameters(parts.model))
+            conclude(run_dir, cfg.checkpoint, num_parameters(parts.model), task.generates)
     return trainer.best
 
 

@@ -57,3 +57,10 @@ def test_a_picture_that_cannot_be_drawn_is_only_a_warning(tmp_path, caplog, capf
     conclude(tmp_path, BLEU, 10)
     assert "no curves were drawn" in caplog.text
     assert "app.interactive" in "".join(capfd.readouterr())
+
+
+def test_what_generates_no_text_is_measured(run_dir, capfd):
+    conclude(run_dir, BLEU, 10, generates=False)
+    shown = "".join(capfd.readouterr())
+    assert f"app.evaluate checkpoint={run_dir.relative_to(run_dir.parent.parent)} split=test" in shown
+    assert "app.generate" not in shown

@@ -286,6 +286,32 @@ def test_learns_to_choose(tmp_path: Path, capsys: Any) -> None:
     assert evaluated(run_dir, capsys)["accuracy"] == 100
 
 
+def test_a_masked_lm_is_a_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from app.assembly import restore
+    from app.train import run
+
+    for split, count in (("train", 60), ("valid", 10)):
+        columns = {"input0": ["cats purr", "dogs bark"] * count, "label": ["feline", "canine"] * count}
+        write(tmp_path / "sentence_prediction", split, **columns)
+        write(tmp_path / "text", split, en=["dogs bark and cats purr"] * count)
+    first = ["task=masked_lm", "criterion=masked_lm", *RUN[:-1], "trainer.max_update=20", "task.tokens_per_sample=32"]
+    places = [f"task.data={tmp_path / 'text'}", f"cache_dir={tmp_path / 'cache'}", f"run_dir={tmp_path / 'first'}"]
+    run(*configured([*first, *places]))
+
+    start = [f"checkpoint.finetune_from={tmp_path / 'first'}", "checkpoint.finetune_partial=true"]
+    same = ["task.max_positions=32", "checkpoint.metric=accuracy", "optimizer.lr=1e-12", "trainer.max_update=1"]
+    with caplog.at_level("INFO"):
+        run_dir, _ = trained(tmp_path, "sentence_prediction", *start, *same)
+    before, after = restore(tmp_path / "first"), restore(run_dir)
+    assert after.task.source_vocabulary == before.task.source_vocabulary
+    weights = after.model.state_dict()
+    for name, weight in before.model.state_dict().items():
+        torch.testing.assert_close(weights[name], weight)
+    heads = [name for name in weights if name.startswith("classification_heads.")]
+    assert len(heads) == 4
+    assert all(f"not taken: missing {name}" in caplog.text for name in heads)
+
+
 def test_criterion_and_task_must_be_of_a_kind(tmp_path: Path) -> None:
     data = write(tmp_path / "data", **COLUMNS)
     given = ["task=sentence_prediction", f"task.data={data}", "model=roberta_tiny", "trainer.valid_split=train"]
