@@ -21,6 +21,7 @@ SINGLE = {
     "lamb": 1e-2,
     "lion": 1e-3,
     "nag": 5e-3,
+    "schedule_free_adamw": 5e-3,
     "sgd": 0.5,
 }
 
