@@ -5,7 +5,7 @@ from app.fairseq.flags import Flag
 PARTS_OF_WHAT_IS_OFF = (
     "character_filters character_embedding_dim char_embedder_highway_layers base_sublayers base_shuffle "
     "quant_noise_pq_block_size min_params_to_wrap alignment_heads alignment_layer full_context_alignment "
-    "iter_decode_with_external_reranker ngram_counts include_index"
+    "iter_decode_with_external_reranker ngram_counts ngram_predictor include_index"
 )
 SETTLED_BY_WEIGHTS = (
     "adaptive_softmax_cutoff adaptive_input_cutoff adaptive_softmax_dropout adaptive_softmax_factor "

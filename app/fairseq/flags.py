@@ -71,7 +71,7 @@ TASK = (
     Flag("left_pad_source", "", "padding stands at the end and changes no result"),
     Flag("left_pad_target", "", "padding stands at the end and changes no result"),
     Flag("truncate_source", "", "longer pairs are left out and counted, never cut", words="0", stops=True),
-    Flag("upsample_primary", "", "task.data takes directories with weights", stops=True),
+    Flag("upsample_primary", "", "task.data takes directories with weights", stops=True, off=(1, "1")),
     Flag("shorten_method", "", "longer lines are left out and counted, never cut", stops=True),
     Flag("shorten_data_split_list", "", "see --shorten-method"),
     Flag("load_alignments", "", "alignments are given to the task of that model", words="0", stops=True),

@@ -16,7 +16,7 @@ from app.config import ImportFairseqConfig, TrainConfig
 from app.data.corpus import binarised_pair
 from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError, StorageError
-from app.fairseq.equivalents import Equivalent
+from app.fairseq.equivalents import Equivalent, chosen
 from app.fairseq.names import as_here
 from app.fairseq.optimizer_state import state_by_name
 from app.fairseq.options import configuration_of
@@ -83,7 +83,11 @@ def read_texts(
     """Tokenizer and vocabulary by their place in a run directory. Settles the languages in `found`."""
     tokenizer = make_tokenizer()
     tokenizer.train(iter(()))
-    if "source_lang" not in checkpoint.options["task"]:
+    fields = chosen({"task": found.overrides["task"]})[1]["task"]
+    if not {"source_lang", "lang"} & fields.keys():
+        fault = f"task={found.overrides['task']}: its vocabularies are not found in a data-bin directory"
+        raise CheckpointError(f"{checkpoint.path}: {fault}; only checkpoints of pairs and of one text are imported")
+    if "source_lang" not in fields:
         vocabulary = dictionary(data, "dict.txt", ["<mask>"] if found.overrides["task"] in WITH_MASK else [])
         return {"text": Text(tokenizer, vocabulary)}
     guessed = binarised_pair(data) or sorted(path.name.split(".")[1] for path in data.glob("dict.?*.txt"))

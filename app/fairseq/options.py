@@ -63,13 +63,19 @@ def less_padding(name: str) -> Value:
     return lambda options, weights: None if options.get(name) is None else int(options[name]) - PAD - 1
 
 
-def attends(options: Options, weights: Weights) -> Any:
-    found = python(options.get("decoder_attention"))
-    return None if found is True else found
+def layers_that_attend(name: str) -> Value:
+    """fairseq has one word for all layers, or a list of them; null is all layers here, and [] none."""
+
+    def value(options: Options, weights: Weights) -> Any:
+        found = python(options.get(name))
+        return None if found is True else found or []
+
+    return value
 
 
 EVERYWHERE: dict[str, Value] = {"adaptive_softmax_cutoff": cutoff, "activation_dropout": activation_dropout}
 NORMFORMER = {"scale_fc": "ffn_layernorm", "scale_attn": "attn_ln", "scale_heads": "c_attn", "scale_resids": "w_resid"}
+WITHOUT_PADDING = {name: less_padding(name) for name in ("max_source_positions", "max_target_positions")}
 ROW: dict[str, Value] = {"max_target_positions": longest_row}
 PRE_NORM: dict[str, Value] = {"no_decoder_final_norm": no_final_norm}
 OF_FAMILY: dict[str, dict[str, Value]] = {  # family -> field of ours -> its value, where that is not the option's
@@ -80,9 +86,11 @@ OF_FAMILY: dict[str, dict[str, Value]] = {  # family -> field of ours -> its val
     "lstm_lm": ROW,
     "lightconv_lm": ROW,
     "fconv_lm": ROW,
-    "fconv": {
-        "decoder_attention": attends,
-        **{name: less_padding(name) for name in ("max_source_positions", "max_target_positions")},
+    "fconv": WITHOUT_PADDING | {"decoder_attention": layers_that_attend("decoder_attention")},
+    "fconv_self_att": {
+        **WITHOUT_PADDING,
+        **{name: layers_that_attend(name) for name in ("encoder_attention", "decoder_attention", "self_attention")},
+        "mask_padding": lambda options, weights: False,
     },
 }
 

@@ -6,6 +6,7 @@ beside them only the few classes of `ALLOWED`, which hold settings. There is no 
 
 import argparse
 import collections
+import re
 import typing
 import zipfile
 from collections.abc import Mapping
@@ -78,9 +79,9 @@ def load(path: Path) -> Any:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from None
     except Exception as error:  # whatever the reader says of a file that is damaged, or made to do harm
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        forbidden = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), first)
-        raise CheckpointError(f"{path}: refused, not safe to read or damaged: {forbidden.strip()[:300]}") from None
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}, which is not on the list of harmless classes" if asked else "not readable"
+        raise CheckpointError(f"{path}: refused, {reason}; give a file that fairseq saved") from None
 
 
 def refuse_compression(path: Path) -> None:
