@@ -1,16 +1,27 @@
 """Several data sets as one, each with its share of an epoch."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Protocol, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from app.data.batch import Batch
 from app.data.dataset import Redrawn, Samples
 
 Ids = NDArray[np.int64]
+
+
+class Part(Samples, Protocol):
+    """One of several data sets."""
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason: number of samples that are not used."""
 
 
 @dataclass
@@ -28,7 +39,7 @@ class GroupedDataset:
     (Arivazhagan et al., 2019, sec. 4.2): 1 is what there is, and the larger, the more alike. An epoch stays as long.
     """
 
-    parts: Mapping[str, Samples]
+    parts: Mapping[str, Part]
     temperature: float = 1.0
 
     def __len__(self) -> int:
@@ -51,6 +62,14 @@ class GroupedDataset:
         factors = shares / shares.sum() * sizes.sum() / np.maximum(sizes, np.finfo(float).tiny)
         return np.concatenate([weights * factor for weights, factor in zip(own, factors, strict=True)])
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason: number of samples that no part uses."""
+        total: Counter[str] = Counter()
+        for part in self.parts.values():
+            total.update(part.left_out)
+        return dict(total)
+
     @cached_property
     def source_lengths(self) -> Ids:
         return np.concatenate([part.source_lengths for part in self.parts.values()])
@@ -61,12 +80,13 @@ class GroupedDataset:
 
     def in_epoch(self, epoch: int) -> "GroupedDataset":
         """The parts as this epoch shows them."""
-        parts = {name: part.in_epoch(epoch) if isinstance(part, Redrawn) else part for name, part in self.parts.items()}
-        return replace(self, parts=parts)
+        shown = {name: part.in_epoch(epoch) if isinstance(part, Redrawn) else part for name, part in self.parts.items()}
+        return replace(self, parts=cast(Mapping[str, Part], shown))
 
     def collate(self, samples: Ids) -> GroupBatch:
         """[B] sample numbers, all of one part -> its batch, with its name."""
         group = int(self.groups[samples[0]])
         name, part = list(self.parts.items())[group]
         batch = part.collate(samples - self._starts[group])
-        return GroupBatch(**{f.name: getattr(batch, f.name) for f in fields(Batch)}, group=name)
+        own = {f.name: getattr(batch, f.name) for f in fields(Batch)}
+        return GroupBatch(**{**own, "ids": torch.from_numpy(samples)}, group=name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.config import BatchingConfig
 from app.data.batch import Batch
+from app.data.corpus import find_splits
 from app.data.frame import Frame
 from app.data.grouped import GroupBatch, GroupedDataset
 from app.data.iterator import EpochIterator
@@ -111,7 +112,7 @@ class MultilingualTranslation(Task):
         if pair is None and len(self.lang_pairs) == 1:
             return self
         if pair is None or pair not in self.lang_pairs:
-            raise ConfigError([f"lang_pair={pair}: must be one of this run's {', '.join(self.lang_pairs)}"])
+            raise ConfigError([f"lang_pair={pair or 'null'}: must be one of this run's {', '.join(self.lang_pairs)}"])
         alone = copy.copy(self)
         alone.lang_pairs = [pair]
         alone._use(self._texts)
@@ -134,6 +135,13 @@ class MultilingualTranslation(Task):
             self._use({lang: self._learn(list(each), cache_dir) for lang, each in paths.items()})
         sizes = ", ".join(f"{lang} {len(vocabulary)}" for lang, vocabulary in self.vocabularies.items())
         log.info("vocabularies (%s): %s", "one for all" if self.cfg.joined_dictionary else "one each", sizes)
+
+    def splits(self) -> list[str]:
+        """Every split that all pairs have."""
+        names: set[str] = set()
+        for path, _ in self._corpora:
+            names |= {split.partition(".")[0] for split in find_splits(path)}
+        return sorted(name for name in names if not list(self.cfg.check_split(name)))
 
     def _learn(self, paths: list[Path], cache_dir: Path) -> Text:
         cfg = self.cfg

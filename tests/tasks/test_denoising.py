@@ -90,7 +90,7 @@ def test_languages_share_a_vocabulary_and_end_with_their_symbol(data: Path, tmp_
     assert words(task, batch.target) == ["<s> C </s> [yy]", "<s> D A B C </s> [yy]"]
     assert words(task, batch.prev_output_tokens) == ["[yy] <s> C </s>", "[yy] <s> D A B C </s>"]
     batches = list(task.get_batch_iterator(dataset, 1))
-    assert sorted(i for batch in batches for i in batch.ids.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(i for batch in batches for i in batch.ids.tolist()) == list(range(8))
 
 
 def test_shares_of_spans() -> None:

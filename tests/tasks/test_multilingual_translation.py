@@ -43,9 +43,16 @@ def test_a_batch_is_of_one_pair_and_says_its_languages(corpus: Path, tmp_path: P
     batches = list(task.get_batch_iterator(task.dataset("train"), 1))
     assert {batch.group for batch in batches} == {"xx-yy", "yy-xx"}
     assert sum(len(batch) for batch in batches) == 120
+    assert sorted(i for batch in batches for i in batch.ids.tolist()) == list(range(120))
+    assert task.splits() == ["test", "train", "valid"]
+    assert task.dataset("train").left_out["empty on one side"] == 0
     groups = [batch.group for batch in batches]
     assert groups != sorted(groups)
     assert groups != sorted(groups, reverse=True)
+    iterator = task.get_batch_iterator(task.dataset("train"), 1)
+    halves = iterator.halves(batches[0])
+    assert [half.group for half in halves] == [batches[0].group] * 2
+    assert [i for half in halves for i in half.ids.tolist()] == batches[0].ids.tolist()
     for batch in batches:
         target = f"__{batch.group[-2:]}__"
         source, previous, output = (
