@@ -52,16 +52,24 @@ LANGUAGE_MODELING = [
     "task.tokens_per_sample=128",
     "criterion=cross_entropy",
 ]
-MASKED = ["task.lang=de", "task.sample_break_mode=eos", "task.tokens_per_sample=128", "criterion=masked_lm"]
+REFINEMENT = [
+    *TRANSLATION[:2],
+    "criterion=nat_loss",
+    "search=iterative_refinement",
+    "search.iter_decode_max_iter=4",
+    "scorer=bleu",
+]
 DENOISING = ["task.lang=de", "task.sample_break_mode=eos", "task.tokens_per_sample=128", "criterion=cross_entropy"]
 BOTH_WAYS = ["task.lang_pairs=[en-de,de-en]", *TRANSLATION[2:]]
+MASKED = ["task.lang=de", "task.sample_break_mode=eos", "task.tokens_per_sample=128", "criterion=masked_lm"]
 COMMON = {  # task -> what all its rows have
-    "denoising": DENOISING,
-    "multilingual_translation": BOTH_WAYS,
     "masked_lm": MASKED,
     "sentence_prediction": ["criterion=sentence_prediction", "task.shorten_method=truncate"],
     "sentence_ranking": ["criterion=sentence_ranking", "task.shorten_method=truncate"],
+    "denoising": DENOISING,
+    "multilingual_translation": BOTH_WAYS,
     "translation": TRANSLATION,
+    "translation_lev": REFINEMENT,
     "language_modeling": LANGUAGE_MODELING,
 }
 MADE = {"sentence_prediction": languages, "sentence_ranking": word_order}  # tasks whose text is made from DATA's
@@ -101,6 +109,9 @@ NARROW = ["model.encoder_kernel_size_list=[3,7]", "model.decoder_kernel_size_lis
 GATED = "[[256,3],[256,3],[256,3]]"
 ADAPTIVE = ["criterion=adaptive_loss", "model.adaptive_softmax_cutoff=[500,2000]"]
 ALIGNED = ["model.alignment_layer=1", "criterion=label_smoothed_cross_entropy_with_alignment"]
+DRAFTS = [*ENCODER_DECODER, "model.decoder_attention_heads=4", "model.decoder_normalize_before=true"]
+DRAFTS += ["batching.max_tokens=1024"]
+LONGER = "search.iter_decode_eos_penalty=2"  # models that insert are shy at first
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,11 @@ class Row:
 def lm(name: str, overrides: list[str], updates: int) -> Row:
     """A language model of the German side."""
     return Row(name, "language_modeling", overrides, updates, "ppl", "min", "unigram")
+
+
+def refining(model: str, noise: str, updates: int, *more: str) -> Row:
+    """A model that refines drafts. Without distilled data it stays far behind those that go token by token."""
+    return Row(model, "translation_lev", [f"model={model}", f"task.noise={noise}", *DRAFTS, *more], updates)
 
 
 def sentences(name: str, task: str, updates: int) -> Row:
@@ -147,6 +163,11 @@ ROWS = [
         500,
     ),
     Row("bart", "denoising", ["model=bart", *ENCODER_DECODER], 350, "ppl", "min", "unigram"),
+    refining("nonautoregressive_transformer", "full_mask", 500),
+    refining("cmlm_transformer", "random_mask", 500),
+    refining("iterative_nonautoregressive_transformer", "full_mask", 350, "model.train_step=2"),
+    refining("levenshtein_transformer", "random_delete", 400, LONGER),
+    refining("insertion_transformer", "random_delete", 400, LONGER),
     lm("transformer_lm", ["model=transformer_lm", *DECODER], 400),
     lm("llama_small", ["model=llama_small", *DECODER, "model.decoder_kv_heads=2"], 400),
     lm("transformer_lm_adaptive", ["model=transformer_lm", *DECODER[:-1], *ADAPTIVE], 400),
