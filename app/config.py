@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.ranges import at_least, one_of, positive, writable_directory
+from app.ranges import at_least, between, one_of, positive, writable_directory
 
 
 @dataclass
@@ -154,13 +154,12 @@ class TrainConfig:
 
 
 @dataclass
-class InteractiveConfig:
-    """Root of `app.interactive`, and of what `app.generate` has in common with it."""
+class TranslateConfig:
+    """What `app.generate`, `app.interactive` and `app.serve` have in common."""
 
     search: Any
     precision: Any  # of products: fp32, bf16, int8 on a CPU, or fp16 on a GPU
     checkpoint: Any  # a run directory, or one checkpoint of it; a list of them is an ensemble
-    output: str  # text: the best translation, a line each; fairseq: its S-, H-, D-, P- lines; jsonl: everything
     max_tokens: int  # most tokens of a batch's sources, padding counted
     device: str  # auto, cpu, cuda, cuda:1, ...
     num_threads: int  # threads for tensor operations on the CPU; 0: all cores
@@ -169,11 +168,8 @@ class InteractiveConfig:
     long_lines: str  # one that is longer than the models allow: error, or split it, at a sentence's end if possible
 
     def check(self) -> Iterator[str]:
-        yield from one_of(self, "output", "text", "fairseq", "jsonl")
         yield from one_of(self, "engine", "torch", "ctranslate2")
         yield from one_of(self, "long_lines", "error", "split")
-        if self.engine == "ctranslate2" and self.output == "fairseq":
-            yield "output=fairseq: engine=ctranslate2 has no scores of single pieces; choose text or jsonl"
         yield from positive(self, "max_tokens")
         yield from at_least(self, 0, "num_threads")
         for path in self.checkpoints():
@@ -182,6 +178,40 @@ class InteractiveConfig:
 
     def checkpoints(self) -> list[str]:
         return [str(path) for path in self.checkpoint] if isinstance(self.checkpoint, list) else [str(self.checkpoint)]
+
+
+@dataclass
+class InteractiveConfig(TranslateConfig):
+    """Root of `app.interactive`."""
+
+    output: str  # text: the best translation, a line each; fairseq: its S-, H-, D-, P- lines; jsonl: everything
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        yield from one_of(self, "output", "text", "fairseq", "jsonl")
+        if self.engine == "ctranslate2" and self.output == "fairseq":
+            yield "output=fairseq: engine=ctranslate2 has no scores of single pieces; choose text or jsonl"
+
+
+@dataclass
+class ServeConfig(TranslateConfig):
+    """Root of `app.serve`."""
+
+    host: str  # address to listen at; 127.0.0.1: this machine only; 0.0.0.0: everyone
+    port: int  # port to listen at
+    timeout: float  # seconds that a request may take to arrive, and seconds that its answer may take
+    max_lines: int  # most lines of a request
+    max_body_bytes: int  # longest request
+    max_batch_lines: int  # most lines that are translated together
+    max_queue_lines: int  # most lines that wait; a request beyond them is refused
+    max_connections: int  # most open connections; one beyond them is refused
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        yield from positive(self, "timeout", "max_lines", "max_body_bytes", "max_batch_lines", "max_connections")
+        yield from between(self, 1, 65535, "port")
+        if self.max_queue_lines < self.max_lines:
+            yield f"max_queue_lines={self.max_queue_lines}: must be max_lines={self.max_lines} or more"
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 
 from app.assembly import Restored, restore
 from app.check import device_faults
-from app.config import InteractiveConfig
+from app.config import TranslateConfig
 from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError
 from app.exporters.ctranslate2_search import CTranslate2Search
@@ -32,7 +32,7 @@ SENTENCE, SPACE = re.compile(r"[.!?;:][\"')\]»”]*\s+|[。！？]+(?=\S)"), re
 
 
 def load_generator(
-    cfg: InteractiveConfig, plugins: Mapping[str, Any], data: str | None = None
+    cfg: TranslateConfig, plugins: Mapping[str, Any], data: str | None = None
 ) -> tuple[Task, Generator]:
     """The first checkpoint's task, and a generator with the models of all: an ensemble, which shares vocabularies.
 

@@ -260,6 +260,7 @@ class Translation(NamedTuple):
     positional_scores: list[float]  # log-probability of each piece and of eos
     source_pieces: list[str]
     alignment: list[int] | None = None  # for each piece, the source piece attended most
+    attention: list[list[float]] | None = None  # for each piece, the weights of the source pieces and of eos
     history: list[str] | None = None  # the text after each step of a search that refines, where asked for
 
 

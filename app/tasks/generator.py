@@ -111,6 +111,7 @@ class TextGenerator:
         pieces = self._target.vocabulary.decode(hypothesis.tokens[kept].tolist())
         first = len(self._frame.source_start)
         attention, history = hypothesis.attention, hypothesis.history
+        seen = len(source_pieces) + 1  # source pieces and eos
         return Translation(
             text=self._target.tokenizer.decode(pieces),
             pieces=pieces,
@@ -118,6 +119,7 @@ class TextGenerator:
             positional_scores=hypothesis.positional_scores.tolist(),
             source_pieces=source_pieces,
             alignment=None if attention is None else _hard(attention[kept, first : first + len(source_pieces)]),
+            attention=None if attention is None else attention[kept][: len(pieces), first : first + seen].tolist(),
             history=None if history is None else [self._text(tokens) for tokens in history],
         )
 

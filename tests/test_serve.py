@@ -1,0 +1,164 @@
+"""The HTTP interface, with a stand-in for the model; and once with a trained one."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("prometheus_client")
+
+from starlette.testclient import TestClient
+
+from app.config import ServeConfig
+from app.inference import load_generator
+from app.interfaces import Translation
+from app.serving.application import PAGE, application
+from app.serving.batcher import Batcher, Full
+from tests.runs import configured, train
+
+
+class Shouting:
+    """Translates by capitals, n best times; a line of more than five words is too long. `go` holds it back."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def generate(self, lines: list[str]) -> list[list[Translation]]:
+        self.batches.append(lines)
+        self.go.wait(5)
+        if "fail" in lines:
+            raise RuntimeError("out of order")
+        return [[Translation(line.upper(), [line], -n, [-n], [line]) for n in range(3)] for line in lines]
+
+    def too_long(self, lines: list[str]) -> list[int]:
+        return [number for number, line in enumerate(lines) if len(line.split()) > 5]
+
+
+def config(**changes) -> ServeConfig:
+    given = {"search": None, "precision": None, "checkpoint": "run", "max_tokens": 4096, "device": "cpu"}
+    given |= {"num_threads": 1, "engine": "torch", "lang_pair": None, "long_lines": "error", "host": "127.0.0.1"}
+    given |= {"port": 8000, "timeout": 5.0, "max_lines": 4, "max_body_bytes": 500, "max_batch_lines": 8}
+    return ServeConfig(**{**given, "max_queue_lines": 4, "max_connections": 8, **changes})
+
+
+@pytest.fixture
+def model() -> Shouting:
+    return Shouting()
+
+
+@pytest.fixture
+def client(model: Shouting) -> Iterator[TestClient]:
+    with TestClient(application(config(), model, model.generate)) as client:
+        yield client
+
+
+def test_lines_are_answered_in_order_with_the_n_best(client: TestClient) -> None:
+    response = client.post("/translate", json={"lines": ["a b", "c"], "nbest": 2})
+    assert response.status_code == 200
+    answer = response.json()["translations"]
+    assert [[each["text"] for each in best] for best in answer] == [["A B", "A B"], ["C", "C"]]
+    assert set(answer[0][0]) == {"text", "pieces", "score", "positional_scores", "source_pieces"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "fault"),
+    [
+        ("{", 400, "not JSON"),
+        ("[" * 400, 400, "not JSON"),
+        ("[]", 422, "give an object"),
+        ('{"lines": ["a"], "path": "/etc/passwd"}', 422, "nothing else"),
+        ('{"lines": "a"}', 422, "list of texts"),
+        ('{"lines": [1]}', 422, "list of texts"),
+        ('{"lines": ["a\\nb"]}', 422, "without line breaks"),
+        ('{"lines": []}', 422, "1 to 4, not 0"),
+        ('{"lines": ["a", "a", "a", "a", "a"]}', 422, "1 to 4, not 5"),
+        ('{"lines": ["a"], "nbest": true}', 422, "nbest"),
+        ('{"lines": ["a"], "nbest": 0}', 422, "nbest"),
+        ('{"lines": ["a", "a b c d e f"]}', 422, "lines[1]: longer than the model allows"),
+        (json.dumps({"lines": ["a" * 600]}), 413, "longer than 500 bytes"),
+    ],
+)
+def test_bad_requests_are_told_what_is_wrong(client: TestClient, body: str, status: int, fault: str) -> None:
+    response = client.post("/translate", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == status
+    assert fault in response.json()["error"]
+
+
+def test_other_methods_types_and_places_are_refused(client: TestClient) -> None:
+    assert client.get("/translate").status_code == 405
+    assert client.post("/translate", content=b"lines=a").status_code == 415
+    assert client.get("/../etc/passwd").status_code == 404
+    assert client.get("/nothing").json() == {"error": "Not Found"}
+
+
+def test_health_and_metrics(client: TestClient) -> None:
+    assert client.get("/health").json() == {"status": "ok", "queued_lines": 0}
+    client.post("/translate", json={"lines": ["a", "b"]})
+    client.post("/translate", json={})
+    lines = client.get("/metrics").text.splitlines()
+    assert {'requests_total{status="200"} 1.0', 'requests_total{status="422"} 1.0'} <= set(lines)
+    assert {"batch_lines_sum 2.0", "queued_lines 0.0", "request_seconds_count 2.0"} <= set(lines)
+
+
+def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    response = client.get("/")
+    assert response.text == PAGE.read_text()
+    assert "://" not in response.text
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+
+
+def test_a_failed_batch_is_told_and_the_next_one_is_translated(client: TestClient) -> None:
+    assert client.post("/translate", json={"lines": ["fail"]}).status_code == 500
+    assert client.post("/translate", json={"lines": ["a"]}).status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up(model: Shouting) -> None:
+    model.go.clear()
+    with TestClient(application(config(timeout=0.1), model, model.generate)) as client:
+        response = client.post("/translate", json={"lines": ["a"]})
+        assert (response.status_code, "no answer within 0.1 seconds" in response.json()["error"]) == (503, True)
+        model.go.set()
+        assert client.post("/translate", json={"lines": ["b"]}).status_code == 200
+
+
+def test_what_waits_is_translated_together_and_a_full_queue_refuses(model: Shouting) -> None:
+    async def scene() -> list[object]:
+        batcher = Batcher(model.generate, max_batch_lines=3, max_queue_lines=4)
+        running = asyncio.create_task(batcher.run())
+        model.go.clear()
+        requests = [asyncio.create_task(batcher.submit(["a"], 5))]
+        while not model.batches:
+            await asyncio.sleep(0.01)
+        gone = asyncio.create_task(batcher.submit(["gone"], 0.01))
+        requests += [asyncio.create_task(batcher.submit(lines, 5)) for lines in (["b"], ["c", "d"])]
+        await asyncio.sleep(0.1)
+        with pytest.raises(TimeoutError):
+            await gone
+        with pytest.raises(Full):
+            await batcher.submit(["e"], 5)
+        model.go.set()
+        found = await asyncio.gather(*requests)
+        running.cancel()
+        return [[best[0].text for best in each] for each in found]
+
+    assert asyncio.run(scene()) == [["A"], ["B"], ["C", "D"]]
+    assert model.batches == [["a"], ["b", "c", "d"]]
+
+
+def test_a_trained_model_is_served_with_its_attention(tmp_path: Path) -> None:
+    run_dir = train(tmp_path, "trainer.max_update=20", "trainer.validate_interval=0")
+    cfg, plugins = configured([f"checkpoint={run_dir}", "num_threads=1", "search.max_len_b=9"], "serve")
+    generator = load_generator(cfg, plugins)[1]
+    with TestClient(application(cfg, generator, generator.generate)) as client:
+        (best,) = client.post("/translate", json={"lines": ["ba be"], "nbest": 5}).json()["translations"]
+        assert len(best) == 5
+        for each in best:
+            assert len(each["attention"]) == len(each["pieces"])
+            assert all(len(row) == 3 and sum(row) == pytest.approx(1, abs=1e-4) for row in each["attention"])
+        assert client.post("/translate", json={"lines": ["ba " * 70]}).status_code == 422
