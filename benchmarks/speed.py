@@ -94,7 +94,7 @@ class Training:
         torch.manual_seed(1)
         self.model, self.precision = Transformer(model_config(), task), precision
         self.without = {"cheap_dropout": not cheap_dropout, "fused_loss": not fused_loss}
-        self.criterion = LabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyConfig(0.1, 0, False, False), task)
+        self.criterion = LabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyConfig(0.1, 0, False, False, 0.0), task)
         inner = Adam(AdamConfig(1e-4, [0.9, 0.98], 1e-8, 0.0), self.model.parameters())
         self.optimizer = PreciseOptimizer(inner, Precision(PrecisionConfig(precision, 1.0, 1), CPU))
 

@@ -15,10 +15,11 @@ class LabelSmoothedCrossEntropyConfig:
     ignore_prefix_size: int  # target positions at the start of each sentence that do not count
     sentence_avg: bool  # divide gradients by sentences rather than by target tokens
     report_accuracy: bool  # log how many tokens the model guesses right
+    z_loss: float  # weight of the squared logarithm of the softmax's normaliser; 0: none; not in fairseq
 
     def check(self) -> Iterator[str]:
         yield from probability(self, "label_smoothing")
-        yield from at_least(self, 0, "ignore_prefix_size")
+        yield from at_least(self, 0, "ignore_prefix_size", "z_loss")
 
 
 class LabelSmoothedCrossEntropy(Criterion):
@@ -32,7 +33,8 @@ class LabelSmoothedCrossEntropy(Criterion):
     def forward(self, model: Model, batch: Batch) -> Loss:
         prefix = self.cfg.ignore_prefix_size
         features, target = model(batch)[:, prefix:], batch.target[:, prefix:]
-        sums = token_loss(model, features, target, self.pad, self.cfg.label_smoothing, self.cfg.report_accuracy)
+        options = self.cfg.label_smoothing, self.cfg.report_accuracy, self.cfg.z_loss
+        sums = token_loss(model, features, target, self.pad, *options)
         logs = token_logs(sums.loss, sums.nll, batch.num_tokens, len(batch))
         if self.cfg.report_accuracy:
             logs |= {"n_correct": sums.correct, "total": sums.num_tokens}

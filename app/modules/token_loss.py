@@ -31,19 +31,32 @@ class TokenLoss(NamedTuple):
 
 
 def token_loss(
-    model: Projects, features: Tensor, target: Tensor, pad: int, label_smoothing: float = 0.0, guess: bool = False
+    model: Projects,
+    features: Tensor,
+    target: Tensor,
+    pad: int,
+    label_smoothing: float = 0.0,
+    guess: bool = False,
+    z_loss: float = 0.0,
 ) -> TokenLoss:
     """features [B, T, D], target [B, T] -> the label-smoothed cross-entropy of the targets that are not padding.
 
     `correct` is counted only where `guess` asks for it, because finding the best word of each position takes time.
+    `z_loss` times the square of the logarithm of the softmax's normaliser is added at each target, which keeps it near
+    1 (Chowdhery et al., 2022, sec. 5).
     """
     real = target.flatten().ne(pad).nonzero().squeeze(1)
     kept, gold = features.flatten(0, 1).index_select(0, real), target.flatten().index_select(0, real)
     linear = model.output_projection
     if linear is not None:
-        return TokenLoss(*projected_loss(kept, linear.weight, linear.bias, gold, label_smoothing, guess), gold.numel())
-    lprobs = model.project(kept).log_softmax(dim=-1, dtype=torch.float32)  # [N, V]
-    return lprobs_loss(lprobs, gold, label_smoothing, guess)
+        return TokenLoss(
+            *projected_loss(kept, linear.weight, linear.bias, gold, label_smoothing, guess, z_loss), gold.numel()
+        )
+    scores = model.project(kept)  # [N, V]
+    sums = lprobs_loss(scores.log_softmax(dim=-1, dtype=torch.float32), gold, label_smoothing, guess)
+    if not z_loss:
+        return sums
+    return sums._replace(loss=sums.loss + z_loss * scores.float().logsumexp(dim=-1).square().sum())
 
 
 def lprobs_loss(lprobs: Tensor, gold: Tensor, label_smoothing: float = 0.0, guess: bool = False) -> TokenLoss:
@@ -61,17 +74,24 @@ def token_logs(loss: Tensor, nll: Tensor, num_tokens: int, num_sentences: int) -
 
 
 def projected_loss(
-    features: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, label_smoothing: float, guess: bool = False
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    label_smoothing: float,
+    guess: bool = False,
+    z_loss: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """features [N, D], weight [V, D], bias [V] or None, target [N] -> summed loss, summed nll, right guesses; scalars.
 
     With e = label_smoothing / (V - 1), the loss of a position is (1 - label_smoothing - e) * nll - e * sum(log p), as
-    in fairseq; its gradient by the scores is p - e, less (1 - label_smoothing - e) at the target. Only the loss has a
+    in fairseq; its gradient by the scores is p - e, less (1 - label_smoothing - e) at the target. `z_loss` adds
+    z_loss * log(Z) ** 2, and 2 * z_loss * log(Z) * p to the gradient, Z the softmax's normaliser. Only the loss has a
     gradient. Products run in the dtype of autocast where that is on; softmax and sums in fp32.
     """
     kind = features.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
-    arguments = (features, weight, bias, target, label_smoothing, guess, dtype)
+    arguments = (features, weight, bias, target, label_smoothing, guess, z_loss, dtype)
     out: tuple[Tensor, Tensor, Tensor] = _ProjectedLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return out
 
@@ -91,6 +111,7 @@ class _ProjectedLoss(torch.autograd.Function):
         target: Tensor,
         smoothing: float,
         guess: bool,
+        z_loss: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         words = weight.size(0)
@@ -102,7 +123,8 @@ class _ProjectedLoss(torch.autograd.Function):
         d_features = torch.empty_like(x, dtype=torch.float32) if need_features else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         d_bias = torch.zeros(words, dtype=torch.float32, device=x.device) if need_bias else None
-        nll_sum, score_sum, lse_sum, correct = (torch.zeros((), dtype=torch.float64, device=x.device) for _ in range(4))
+        sums = (torch.zeros((), dtype=torch.float64, device=x.device) for _ in range(5))
+        nll_sum, score_sum, lse_sum, z_sum, correct = sums
         rows = max(64, CHUNK // words)
         for start in range(0, x.size(0), rows):
             part, gold = x[start : start + rows], target[start : start + rows, None]
@@ -113,10 +135,12 @@ class _ProjectedLoss(torch.autograd.Function):
             p = scores.log_softmax(dim=-1, dtype=torch.float32)
             nll = -p.gather(1, gold)
             nll_sum += nll.sum(dtype=torch.float64)
-            lse_sum += (gold_scores + nll).sum(dtype=torch.float64)
+            lse = gold_scores + nll  # [n, 1] the logarithm of the softmax's normaliser
+            lse_sum += lse.sum(dtype=torch.float64)
+            z_sum += lse.square().sum(dtype=torch.float64)
             if not (need_features or need_weight):
                 continue
-            p = p.exp_()
+            p = p.exp_() if not z_loss else p.exp_().mul_(1 + 2 * z_loss * lse)
             p.scatter_add_(1, gold, torch.full_like(nll, -on_target))
             if d_bias is not None:
                 d_bias += p.sum(0)
@@ -136,7 +160,7 @@ class _ProjectedLoss(torch.autograd.Function):
             d_bias -= spread * x.size(0)
         ctx.save_for_backward(d_features, d_weight, d_bias)
         ctx.dtypes = (features.dtype, weight.dtype, None if bias is None else bias.dtype)
-        loss = on_target * nll_sum + spread * (words * lse_sum - score_sum)
+        loss = on_target * nll_sum + spread * (words * lse_sum - score_sum) + z_loss * z_sum
         outputs = loss.float(), nll_sum.float(), correct.float()
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
@@ -145,4 +169,4 @@ class _ProjectedLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scale = grads[0]
         saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return (*(None if g is None else g.mul_(scale).to(dtype) for g, dtype in saved), None, None, None, None)
+        return (*(None if g is None else g.mul_(scale).to(dtype) for g, dtype in saved), *[None] * 5)

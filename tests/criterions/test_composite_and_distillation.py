@@ -21,13 +21,14 @@ from tests.runs import configured, train
 WORDS = vocabulary(9)
 TASK: Any = SimpleNamespace(source_vocabulary=WORDS, target_vocabulary=WORDS)
 TARGET = torch.tensor([[4, 5, 2], [6, 2, 1]])
-PLAIN = {"_target_": "app.criterions.cross_entropy.CrossEntropy", "sentence_avg": False}
+PLAIN = {"_target_": "app.criterions.cross_entropy.CrossEntropy", "sentence_avg": False, "z_loss": 0.0}
 SMOOTHED = {
     "_target_": "app.criterions.label_smoothed_cross_entropy.LabelSmoothedCrossEntropy",
     "label_smoothing": 0.2,
     "ignore_prefix_size": 0,
     "sentence_avg": True,
     "report_accuracy": False,
+    "z_loss": 0.0,
 }
 
 

@@ -32,10 +32,11 @@ class GivenScores(nn.Module):
 
 def criterion(case: Case) -> Criterion:
     options = {"sentence_avg": False, "report_accuracy": False, "label_smoothing": 0.0, "ignore_prefix_size": 0}
+    options["z_loss"] = 0.0  # not in fairseq
     options |= case.spec["options"]
     if case.name.startswith("label_smoothed"):
         return LabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyConfig(**options), task_of(case))
-    return CrossEntropy(CrossEntropyConfig(options["sentence_avg"]), task_of(case))
+    return CrossEntropy(CrossEntropyConfig(options["sentence_avg"], 0.0), task_of(case))
 
 
 class Rows(SimpleNamespace):

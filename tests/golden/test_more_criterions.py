@@ -116,7 +116,7 @@ class TestAdaptiveLoss:
         model = WithAdaptiveSoftmax(case)
         loss = AdaptiveLoss(AdaptiveLossConfig(False, False), task_of(case))(model, rows(case))
         assert loss.value.item() == pytest.approx(case.spec["options"]["nll_sum_from_lprobs"], rel=1e-5)
-        plain = CrossEntropy(CrossEntropyConfig(False), task_of(case))(model, rows(case))
+        plain = CrossEntropy(CrossEntropyConfig(False, 0.0), task_of(case))(model, rows(case))
         torch.testing.assert_close(loss.value, plain.value)
         gradients = [torch.autograd.grad(each.value, list(model.parameters())) for each in (loss, plain)]
         torch.testing.assert_close(*gradients)

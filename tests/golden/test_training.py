@@ -76,7 +76,7 @@ def flag(case: Case, name: str, default: str) -> str:
 def trainer(case: Case, run_dir: Path, recorder: Any) -> Trainer:
     task: Any = GivenBatches(case)
     model = cases.transformer(case.spec["model_config"], case.under("init/param"), task)
-    smoothing = LabelSmoothedCrossEntropyConfig(float(flag(case, "--label-smoothing", "0")), 0, False, False)
+    smoothing = LabelSmoothedCrossEntropyConfig(float(flag(case, "--label-smoothing", "0")), 0, False, False, 0.0)
     betas = [float(beta) for beta in flag(case, "--adam-betas", "(0.9, 0.999)").strip("()").split(",")]
     decay = float(flag(case, "--weight-decay", "0"))
     inner = Adam(AdamConfig(float(flag(case, "--lr", "0")), betas, 1e-8, decay), model.parameters())

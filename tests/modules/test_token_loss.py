@@ -25,13 +25,13 @@ class Projecting(nn.Module):
         return self.linear(features)
 
 
-def results(fused: bool, bias: bool, smoothing: float) -> tuple[list[float], list[torch.Tensor]]:
+def results(fused: bool, bias: bool, smoothing: float, z_loss: float = 0.0) -> tuple[list[float], list[torch.Tensor]]:
     model = Projecting(8, 50, bias, fused)
     torch.manual_seed(2)
     features = torch.randn(5, 7, 8, requires_grad=True)
     target = torch.randint(0, 50, (5, 7))
     target[2:, 4:] = PAD
-    out = token_loss(model, features, target, PAD, smoothing, guess=True)
+    out = token_loss(model, features, target, PAD, smoothing, True, z_loss)
     (3 * out.loss).backward()
     grads = [features.grad, *(p.grad for p in model.parameters())]
     return [out.loss.item(), out.nll.item(), out.correct.item(), out.num_tokens], grads
@@ -39,11 +39,13 @@ def results(fused: bool, bias: bool, smoothing: float) -> tuple[list[float], lis
 
 @pytest.mark.parametrize("chunk", [1, 2**22])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_fused_equals_unfused(chunk: int, bias: bool, smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 0.0), (0.9, 0.0), (0.1, 0.3)])
+def test_fused_equals_unfused(
+    chunk: int, bias: bool, smoothing: float, z_loss: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CHUNK", chunk)
-    ours, our_grads = results(True, bias, smoothing)
-    plain, plain_grads = results(False, bias, smoothing)
+    ours, our_grads = results(True, bias, smoothing, z_loss)
+    plain, plain_grads = results(False, bias, smoothing, z_loss)
     assert ours == pytest.approx(plain, rel=1e-5)
     for a, b in zip(our_grads, plain_grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -64,3 +66,11 @@ def test_bf16_stays_near_fp32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rough, *_ = projected_loss(features, weight, None, target, 0.1)
     assert float(rough) == pytest.approx(float(exact), rel=5e-3)
+
+
+def test_z_loss_is_the_squared_logarithm_of_the_normaliser() -> None:
+    model = Projecting(8, 50, True, True)
+    features, target = torch.randn(2, 3, 8), torch.full((2, 3), 7)
+    plain, with_z = (token_loss(model, features, target, PAD, z_loss=weight).loss for weight in (0.0, 0.5))
+    log_z = model.linear(features).double().exp().sum(-1).log()
+    assert (with_z - plain).item() == pytest.approx(0.5 * log_z.square().sum().item(), rel=1e-4)
