@@ -18,6 +18,7 @@ from app.runtime.distributed import Workers
 from app.runtime.gradients import GradientBuckets
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.seeds import set_seed
+from app.runtime.sharding import Sharded, checkpoint_activations
 from app.trainer import Parts, choose_device
 from app.user_packages import missing_packages_told
 
@@ -36,15 +37,22 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task, workers: Wor
     for part in criterion.modules():
         if getattr(part, "teacher_path", None) is not None:
             part.teach(load_teacher(part.teacher_path, task, device))
+    precision = plugins["precision"](device)
+    if cfg.distributed.checkpoint_activations:
+        checkpoint_activations(model)
+    is_split = cfg.distributed.strategy == "fsdp"
+    sharding = Sharded(cfg.distributed, model, criterion, precision.dtype) if is_split else None
     named = [*model.named_parameters(), *criterion.named_parameters(prefix="criterion")]
     inner = plugins["optimizer"]([(name, p) for name, p in named if p.requires_grad])
-    optimizer = PreciseOptimizer(inner, plugins["precision"](device))
+    optimizer = PreciseOptimizer(inner, precision)
     callbacks = {name: make() for name, make in plugins["callbacks"].items()}
     logger.info("%s parameters on %s in %s", f"{num_parameters(model):,}", device, optimizer.precision.name)
-    shared = optimizer.parameters if workers.world_size > 1 else []
-    gradients = GradientBuckets(shared, cfg.distributed.bucket_cap_mb, cfg.distributed.overlap)
-    lr_scheduler = plugins["lr_scheduler"](inner)
-    return Parts(task, model, criterion, optimizer, lr_scheduler, callbacks, workers, gradients)
+    parts = Parts(task, model, criterion, optimizer, plugins["lr_scheduler"](inner), callbacks, workers)
+    if sharding is not None:
+        parts.gradients = parts.sharding = sharding
+    elif workers.world_size > 1:
+        parts.gradients = GradientBuckets(optimizer.parameters, cfg.distributed.bucket_cap_mb, cfg.distributed.overlap)
+    return parts
 
 
 def load_teacher(path: str, task: Task, device: torch.device) -> Model:

@@ -45,7 +45,8 @@ def start_from(cfg: TrainConfig, trainer: Trainer, path: Path) -> None:
         raise ConfigError(faults)
     start = find(path, old["checkpoint"]["metric"], old["checkpoint"]["mode"])
     weights = start.inference_weights if settings.reset_optimizer else "model.safetensors"
-    left_out = start.load_model(trainer.model, weights, settings.finetune_partial)
+    with trainer.sharding.opened(trainer.model, writes=True) as model:
+        left_out = start.load_model(model, weights, settings.finetune_partial)
     if wanted:
         fresh = [dict(group) for group in trainer.optimizer.inner.param_groups]
         trainer.load_state(start, start.state(), wanted)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -26,6 +26,7 @@ from app.runtime.out_of_memory import HalvingRetry, rehearse
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.saver import Saver
 from app.runtime.seeds import set_seed
+from app.runtime.sharding import Sharded, Whole
 from app.runtime.signals import StopSignals
 from app.stopping import Stopping
 from app.trackers.fanout import Trackers
@@ -50,7 +51,8 @@ class Parts:
     lr_scheduler: LRScheduler
     callbacks: dict[str, Callback]
     workers: Workers = field(default_factory=Workers)
-    gradients: GradientBuckets = field(default_factory=GradientBuckets)  # what makes them sums over workers
+    gradients: GradientBuckets | Sharded = field(default_factory=GradientBuckets)  # what makes them sums over workers
+    sharding: Whole = field(default_factory=Whole)
 
 
 class Trainer:
@@ -69,7 +71,8 @@ class Trainer:
         self.cfg, self.checkpoint_cfg, self.seed, self.run_dir = cfg, checkpoint, seed, run_dir
         self.task, self.model, self.criterion = parts.task, parts.model, parts.criterion
         self.optimizer, self.lr_scheduler, self.callbacks = parts.optimizer, parts.lr_scheduler, parts.callbacks
-        self.workers, self.gradients = parts.workers, parts.gradients
+        self.workers, self.gradients, self.sharding = parts.workers, parts.gradients, parts.sharding
+        self.step_criterion = cast(Criterion, self.sharding.criterion(self.criterion))
         self.trackers, self.evaluate = trackers, evaluate
         self.device = next(self.model.parameters()).device
         self.checkpoints = Checkpoints(checkpoint, run_dir)
@@ -118,7 +121,7 @@ class Trainer:
 
     def batches(self, dataset: Any) -> BatchIterator:
         """This worker's batches of this epoch, from where a checkpoint left off."""
-        shard = Shard(self.workers.rank, self.workers.world_size)
+        shard = Shard(self.workers.rank, self.workers.world_size, self.sharding.is_split)
         self.itr = itr = self.task.get_batch_iterator(dataset, self.epoch, shard)
         if self.position is not None:
             itr.load_state_dict(self.position)
@@ -142,7 +145,7 @@ class Trainer:
 
     def forward_backward(self, batch: Batch) -> Loss:
         self.model.train()
-        return self.task.train_step(batch.to(self.device), self.model, self.criterion, self.optimizer)
+        return self.task.train_step(batch.to(self.device), self.model, self.step_criterion, self.optimizer)
 
     @property
     def attempt(self) -> int:
@@ -230,16 +233,20 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """loss, nll_loss and ppl of the validation split, and what `evaluate` adds."""
         self.each_callback(lambda callback: callback.before_validation(self))
-        self.model.eval()
+        with self.sharding.opened(self.model, writes=False) as model:
+            metrics = self.measure(cast(Model, model))
+        self.each_callback(lambda callback: callback.after_validation(self, metrics))
+        return metrics
+
+    def measure(self, model: Model) -> dict[str, float]:
+        model.eval()
         meters = Meters()
         shard = Shard(self.workers.rank, self.workers.world_size)
         for batch in self.task.get_batch_iterator(self.valid_set, shard=shard):
             reach("validate")
-            meters.add([self.task.valid_step(batch.to(self.device), self.model, self.criterion, self.optimizer)])
+            meters.add([self.task.valid_step(batch.to(self.device), model, self.criterion, self.optimizer)])
         meters.add_up(self.workers.gather)
-        metrics = meters.means() | (self.evaluate(self.model) if self.evaluate else {})
-        self.each_callback(lambda callback: callback.after_validation(self, metrics))
-        return metrics
+        return meters.means() | (self.evaluate(model) if self.evaluate else {})
 
     def judge(self, value: float) -> None:
         """Note whether the checkpoint metric got better."""
@@ -288,10 +295,12 @@ class Trainer:
         """Have a checkpoint written while training goes on; the `last` one is waited for, and may be a StorageError."""
         metrics = self.valid_metrics if self.validated_at == self.num_updates else {}
         averaged = next((w for w in (c.averaged() for c in self.callbacks.values()) if w is not None), None)
-        held = (self.num_updates, self.model.state_dict(), averaged, self.state_dict(), metrics)
-        if self.workers.is_first:
-            copy = self.checkpoint_cfg.save_async and not last
-            self.saver.save(Snapshot.take(*held, copy=copy), last)
+        averaged, state = self.sharding.gathered(averaged), self.sharding.gathered(self.state_dict())
+        with self.workers.patient(), self.sharding.opened(self.model, writes=False) as model:
+            held = (self.num_updates, model.state_dict(), averaged, state, metrics)
+            if self.workers.is_first:
+                copy = self.checkpoint_cfg.save_async and not last
+                self.saver.save(Snapshot.take(*held, copy=copy), last)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the weights. Random draws need nothing (`train_step`)."""
@@ -315,7 +324,8 @@ class Trainer:
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this run."""
         state = checkpoint.state()
-        checkpoint.load_model(self.model)
+        with self.sharding.opened(self.model, writes=True) as model:
+            checkpoint.load_model(model)
         self.load_state(checkpoint, state, ("optimizer", "lr_scheduler", "meters", "dataloader"))
         self.numerics.load_state_dict(state["numerics"])
         for name in ("validated_at", "validated_epoch", "valid_metrics"):
@@ -325,12 +335,13 @@ class Trainer:
     def load_state(self, checkpoint: Checkpoint, state: dict[str, Any], parts: Collection[str]) -> None:
         """Of `state`, that of a checkpoint of this run or another, the parts that `checkpoint.reset_...` speaks of."""
         if "optimizer" in parts:
-            self.optimizer.load_state_dict(state["optimizer"])
+            own = self.sharding.scattered_state(state["optimizer"]["optimizer"], self.optimizer.parameters)
+            self.optimizer.load_state_dict({**state["optimizer"], "optimizer": own})
             self.criterion.load_state_dict(state["criterion"])
             for name, callback in self.callbacks.items():
                 callback.load_state_dict(state["callbacks"].get(name, {}))
                 if "averaged.safetensors" in checkpoint.files:
-                    callback.load_averaged(checkpoint.tensors("averaged.safetensors"))
+                    callback.load_averaged(self.sharding.scattered(checkpoint.tensors("averaged.safetensors")))
         if "lr_scheduler" in parts:
             self.lr_scheduler.load_state_dict(state["lr_scheduler"])
             self.num_updates = state["num_updates"]

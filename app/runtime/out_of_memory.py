@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from app.errors import OutOfMemory
 from app.runtime.gradients import GradientBuckets
+from app.runtime.sharding import Sharded
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +48,15 @@ def rehearse(step: Callable[[Batch], object], batch: Batch, model: nn.Module, ze
 class HalvingRetry:
     """Runs steps; one that does not fit into memory is run as its two halves, once.
 
+    Not where the model itself is split over ranks, which compute every layer together.
+
     Losses are sums, so that two halves are the whole. Gradients that the failed step completed are kept, and left out
     of the second try; the others never were added to. No rank needs to know of another's trouble: what is sent
     between them stays the same, in the same order.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], buckets: GradientBuckets):
-        self.parameters, self.buckets = parameters, buckets
+    def __init__(self, parameters: Sequence[Tensor], gradients: GradientBuckets | Sharded):
+        self.parameters, self.gradients = parameters, gradients
 
     def run(
         self, step: Callable[[Batch], Result], batch: Batch, halves: Callable[[Batch], list[Batch]]
@@ -74,7 +77,7 @@ class HalvingRetry:
         halves: Callable[[Batch], list[Batch]],
         before: list[tuple[int, int] | None],
     ) -> list[Result]:
-        if len(batch) < 2:
+        if len(batch) < 2 or not isinstance(self.gradients, GradientBuckets):
             raise OutOfMemory(advice(batch))
         logger.warning("%s; trying its halves", advice(batch))
         gc.collect()
@@ -83,7 +86,7 @@ class HalvingRetry:
         for parameter in complete:
             parameter.grad = None
         try:
-            with self.buckets.paused():
+            with self.gradients.paused():
                 results = [step(half) for half in halves(batch)]
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -112,3 +112,17 @@ def test_a_batch_too_large_for_one_rank_is_halved_and_bad_numbers_of_one_end_all
     skipped = json.loads((tmp_path / "run" / "skipped_batches.json").read_text())
     assert skipped["num_updates"] == 3
     assert [len(set(samples)) == len(samples) > 40 for samples in skipped["samples"]] == [True, True, True]
+
+
+def test_a_model_in_parts_learns_what_a_whole_one_does(alone: Path, tmp_path: Path) -> None:
+    """FSDP's checkpoints are the ordinary ones: a run in parts goes on as a whole one, and a whole one in parts."""
+    corpus, parts = alone.parent / "corpus", ["distributed=fsdp", "distributed.nproc_per_node=2"]
+    train(tmp_path, *BATCHES, "trainer.update_freq=2", "trainer.max_update=2", "callbacks=ema", corpus=corpus)
+    train(tmp_path, *BATCHES, *parts, "trainer.max_update=5", "callbacks=ema", corpus=corpus)
+    run_dir = train(
+        tmp_path, *BATCHES, "trainer.update_freq=2", "trainer.max_update=14", "callbacks=ema", corpus=corpus
+    )
+    whole, split = (newest(path).tensors("model.safetensors") for path in (alone, run_dir))
+    assert whole.keys() == split.keys()
+    for name, weight in whole.items():
+        torch.testing.assert_close(split[name], weight, rtol=1e-3, atol=1e-4)
