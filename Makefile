@@ -39,8 +39,12 @@ types: $(READY)  ## mypy, strict
 slow: $(READY)  ## the tests that take more than a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
-bench: $(READY)  ## speed of training and generation on this machine
+faults: $(READY)  ## every fault of docs/reliability.md, as often as it says: a line each (up to 40 minutes)
+	$(BIN)/python -m tests.faults
+
+bench: $(READY)  ## speed of training and generation on this machine, and the cost of checkpoints
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.checkpoints
 
 zoo: $(READY)  ## train every model family on DATA (or ZOO_DATA): before, baseline, after; half an hour
 	$(BIN)/python -m benchmarks.zoo $(DATA)
@@ -49,4 +53,4 @@ clean:  ## remove what tools left; runs and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test slurm-test lint types slow bench zoo clean
+.PHONY: help setup demo test slurm-test lint types slow faults bench zoo clean

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app import cli
 from app.cli import command
 from app.errors import ConfigError
+from tests.faults.victims import SOAK
 
 LANGUAGES = ["task.source_lang=xx", "task.target_lang=yy"]
 
@@ -155,6 +156,7 @@ BAD = [
 ]
 
 
+@pytest.mark.fault("F28")
 @pytest.mark.parametrize(("bad", "words"), BAD, ids=[bad for bad, _ in BAD])
 def test_a_bad_configuration_is_refused(bad: str, words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert words in told(capsys, *GOOD, bad)
@@ -266,12 +268,20 @@ malformed = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@pytest.mark.fault("F27")
+@settings(
+    max_examples=300 if SOAK else 30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+    derandomize=True,
+)
 @given(overrides=st.lists(malformed, min_size=10, max_size=10))
 @example(
     ["+hydra=nan", "+=x", "sys=" + 5000 * "9", "scorer=" + 300 * "x", "scorer=${x}", "scorer.bleu=${x}", "scorer={a:1}"]
 )
-def test_three_hundred_malformed_overrides_never_give_a_traceback(overrides: list[str]) -> None:
+def test_malformed_overrides_never_give_a_traceback(overrides: list[str]) -> None:
+    """Ten at once: 300 of them, and 3,000 for `make faults`."""
     cli.store_schema("score")
     with pytest.raises(ConfigError) as refused:  # `ref` at least is missing
         cli.check_command_line(cli.arguments("score", ["--", *overrides]))

@@ -32,6 +32,7 @@ def faults_of(call: object, *arguments: object) -> list[str]:
     return caught.value.faults
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize(
     "target",
     [
@@ -64,6 +65,7 @@ def test_a_target_outside_the_allowlist_is_refused(target: str) -> None:
     assert fault.startswith(f"model._target_={target}: ")
 
 
+@pytest.mark.fault("F30")
 def test_a_name_that_stands_for_a_class_from_elsewhere_is_refused() -> None:
     (fault,) = faults_of(resolve, "app.plugins.Path", object)
     assert "stands for pathlib.Path" in fault

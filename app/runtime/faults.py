@@ -4,8 +4,9 @@
 `@NUMBER` every time, without `#RANK` on every worker. While it is unset, `reach` does nothing and costs nothing.
 
 Points are named by the code that calls `reach`; one that passes no number is counted from 1 in each process. Actions:
-`kill`, `stop`, `term`, `int` and `usr2` send this process a signal, `hang` sleeps for ten minutes, `full` is a full
-disk. Every other word (`nan`, `inf`, `spike`, `oom`, `differ`) is handed to the caller, who spoils what it holds.
+`kill`, `stop`, `term`, `int` and `usr2` send this process a signal, `slow` sleeps for two seconds, `hang` for ten
+minutes, `full` is a full disk. Every other word (`nan`, `inf`, `spike`, `oom`, `differ`) is handed to the caller, who
+spoils what it holds.
 """
 
 import errno
@@ -75,8 +76,8 @@ def reach(point: str, number: int | None = None) -> str | None:
 def _do(action: str) -> str | None:
     if action in SIGNALS:
         os.kill(os.getpid(), SIGNALS[action])
-    elif action == "hang":
-        time.sleep(600)
+    elif action in ("slow", "hang"):
+        time.sleep(2 if action == "slow" else 600)
     elif action == "full":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     else:

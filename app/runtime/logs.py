@@ -1,6 +1,8 @@
 """Where log messages go: to standard error, and to a file of the run. Standard output is left to results."""
 
 import logging
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import rich
@@ -37,6 +39,19 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     logging.captureWarnings(True)
 
 
+class LogFile(logging.FileHandler):
+    """A file of log messages. A disk that refuses one is told of once; then the file gets no more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        logging.getLogger().removeHandler(self)
+        error = sys.exc_info()[1]
+        logging.getLogger(__name__).warning("%s: %s; nothing more is written there", self.baseFilename, error)
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written cannot be flushed either
+            super().close()
+
+
 def log_to_file(path: Path) -> logging.Handler:
     """Also append every message to `path`, whose directory is made; close the returned handler with `stop_log_file`.
 
@@ -44,7 +59,7 @@ def log_to_file(path: Path) -> logging.Handler:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = LogFile(path, encoding="utf-8")
     except OSError as error:
         mend = "free space there or set run_dir elsewhere"
         raise StorageError(f"{path}: cannot be written ({error.strerror}); {mend}") from None

@@ -49,6 +49,7 @@ def test_padded_rows(tmp_path: Path) -> None:
     assert lengths.tolist() == [1, 4, 2, 2]
 
 
+@pytest.mark.fault("F12")
 def test_damaged_store_is_refused_when_opened(tmp_path: Path) -> None:
     path = write(tmp_path / "x.store", [[5, 2], [7, 8, 9, 2]])
     whole = path.read_bytes()
@@ -161,6 +162,7 @@ def _fill_with_little_room(directory: Path) -> None:
         os._exit(5 if str(directory) in str(error) and not list(directory.parent.glob(".*.tmp")) else 1)
 
 
+@pytest.mark.fault("F09")
 def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_fill_with_little_room, args=(tmp_path / "a",))
     process.start()

@@ -16,6 +16,7 @@ from app.errors import CheckpointError, StorageError
 from app.runtime import checkpoint as module
 from app.runtime.checkpoint import Checkpoint, Checkpoints, find
 from app.runtime.state import pack, unpack
+from tests.faults.victims import SOAK, Record
 from tests.runs import checkpoint_config
 
 FILES = ["manifest.json", "model.safetensors", "state.json", "state.safetensors"]
@@ -77,16 +78,19 @@ def test_state_refuses_what_only_a_pickle_could_hold() -> None:
         pack({"callbacks": {"mine": {1, 2}}}, {})
 
 
+@pytest.mark.fault("F06")
 @pytest.mark.parametrize("name", FILES)
-def test_every_flipped_bit_is_found(name: str, tmp_path: Path) -> None:
+def test_every_flipped_bit_is_found(name: str, tmp_path: Path, record_property: Record) -> None:
     """Auto-resume falls back to the one before; a checkpoint that is named is refused with the file's name."""
-    for position in range(5):
+    positions = 20 if SOAK else 5
+    record_property("tries", positions)
+    for position in range(positions):
         run_dir = tmp_path / str(position)
         saved(run_dir, 1)
         file = saved(run_dir, 2).path / name
         content = bytearray(file.read_bytes())
-        offset = len(content) * position // 5
-        content[offset] ^= 1 << position
+        offset = len(content) * position // positions
+        content[offset] ^= 1 << position % 8
         file.write_bytes(content)
         if name != "manifest.json":
             with pytest.raises(CheckpointError, match=name):
@@ -98,6 +102,7 @@ def test_every_flipped_bit_is_found(name: str, tmp_path: Path) -> None:
             assert "damaged-update_00000002-1" in names(run_dir)
 
 
+@pytest.mark.fault("F07")
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["empty", "cut", "missing", "grown"])
 def test_other_damage(name: str, damage: str, tmp_path: Path) -> None:
@@ -113,6 +118,38 @@ def test_other_damage(name: str, damage: str, tmp_path: Path) -> None:
     assert newest.num_updates == 1
 
 
+@pytest.mark.fault("F07")
+def test_files_that_changed_places(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    path = saved(tmp_path, 2).path
+    (path / "model.safetensors").rename(path / "held")
+    (path / "state.safetensors").rename(path / "model.safetensors")
+    (path / "held").rename(path / "state.safetensors")
+    newest = Checkpoints(config(), tmp_path).newest()
+    assert newest is not None
+    assert newest.num_updates == 1
+
+
+@pytest.mark.fault("F07")
+def test_a_file_too_many_is_never_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, 1).path
+    (path / "averaged.safetensors").write_bytes(b"not of this checkpoint")
+    newest = Checkpoints(config(), tmp_path).newest()
+    assert newest is not None
+    assert newest.inference_weights == "model.safetensors"
+    newest.load_model(Tied())
+
+
+@pytest.mark.fault("F06")
+def test_a_named_checkpoint_that_is_damaged_is_refused_with_exit_code_4(tmp_path: Path) -> None:
+    file = saved(tmp_path, 1).path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(CheckpointError, match=f"{file}: damaged") as refused:
+        find(file.parent, "loss", "min").load_model(Tied())
+    assert refused.value.exit_code == 4
+
+
+@pytest.mark.fault("F30")
 def test_a_manifest_cannot_point_outside(tmp_path: Path) -> None:
     path = saved(tmp_path, 1).path
     manifest = json.loads((path / "manifest.json").read_text())
@@ -134,6 +171,7 @@ def test_a_manifest_without_size_or_sha256_is_refused(entry: object, tmp_path: P
         Checkpoint.open(path)
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize("name", FILES)
 def test_a_link_is_not_followed(name: str, tmp_path: Path) -> None:
     file = saved(tmp_path, 1).path / name
@@ -150,6 +188,7 @@ def test_no_more_is_read_than_the_manifest_says(tmp_path: Path) -> None:
         checkpoint.verify()
 
 
+@pytest.mark.fault("F29")
 def test_a_pickle_in_place_of_weights_is_refused_unread(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
 
@@ -169,6 +208,7 @@ def test_a_pickle_in_place_of_weights_is_refused_unread(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
+@pytest.mark.fault("F08")
 @pytest.mark.parametrize("stop_at", range(1, 6))
 def test_a_write_that_is_cut_off_leaves_the_older_checkpoint(
     stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -190,6 +230,7 @@ def test_a_write_that_is_cut_off_leaves_the_older_checkpoint(
     assert names(tmp_path) == ["update_00000001", "update_00000002"]
 
 
+@pytest.mark.fault("F05")
 def test_order_of_fsync_and_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file and the directory are on disk before the name is, and the name before the save returns."""
     calls: list[str] = []
