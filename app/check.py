@@ -112,6 +112,14 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
         yield from scheduler_faults(sections.get("optimizer"), plugins.get("lr_scheduler"))
 
 
+FITTING = {  # what a task's batches ask for -> a criterion for that
+    "tokens": "cross_entropy",
+    "masked tokens": "masked_lm",
+    "classes": "sentence_prediction",
+    "candidates": "sentence_ranking",
+}
+
+
 def kind_faults(task: Any, model: Any, criterion: Any) -> Iterator[str]:
     """Whether the classes fit each other; None stands for one that could not be configured."""
     needs = getattr(criterion, "needs", None)
@@ -123,10 +131,14 @@ def kind_faults(task: Any, model: Any, criterion: Any) -> Iterator[str]:
         yield f"model: {model.__name__} is for several pairs of languages; choose task=multilingual_translation"
     if criterion is not None and criterion.predicts != task.predicts:
         asked = f"task {task.__name__} asks for {task.predicts}"
-        yield f"criterion: {criterion.__name__} is for {criterion.predicts}, and {asked}; choose another criterion"
+        mend = f"choose criterion={FITTING.get(task.predicts, '...')}"
+        yield f"criterion: {criterion.__name__} is for {criterion.predicts}, and {asked}; {mend}"
     if model is not None and model.generates != task.generates and (task.generates or needs is None):
-        side = "a decoder, which {} does not have" if task.generates else "no decoder, which {} has"
-        yield f"model: task {task.__name__} wants a model with {side.format(model.__name__)}; choose another model"
+        name, asked = model.__name__, f"task {task.__name__} wants a model with"
+        if task.generates:
+            yield f"model: {asked} a decoder, which {name} does not have; choose another, such as model=transformer"
+        else:
+            yield f"model: {asked} no decoder, which {name} has; choose another, such as model=roberta"
 
 
 def pair_faults(cfg: Any, task: Any, model: Any) -> Iterator[str]:

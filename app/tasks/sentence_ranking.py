@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from app.config import BatchingConfig
+from app.data.corpus import find_texts
 from app.data.iterator import EpochIterator
 from app.data.sentences import SentenceDataset
 from app.errors import ConfigError, DataError
 from app.interfaces import BatchIterator, Dataset, Generator, Model, Shard, Task
 from app.ranges import positive
-from app.tasks.sentences import Labels, Sentences, SentencesConfig
+from app.tasks.sentences import Labels, Sentences, SentencesConfig, columns_of
 from app.tokenizers import Tokenizer
 
 
@@ -28,6 +29,16 @@ class SentenceRankingConfig(SentencesConfig):
             yield from positive(self, "max_option_length")
         if self.num_classes == 1:
             yield "num_classes=1: there is nothing to choose from; give 2 or more, or 0"
+        if self.data is not None and Path(self.data).is_dir():
+            columns = {split: columns_of(names) for split, names in find_texts(Path(self.data)).items()}
+            if not any(len(options_of(names)) > 1 for names in columns.values()):
+                there = ", ".join(f"{split}.{name}" for split, names in columns.items() for name in names)
+                yield f"data={self.data}: needs SPLIT.input1 and SPLIT.input2 to choose from; has {there or 'none'}"
+
+
+def options_of(columns: list[str]) -> list[str]:
+    """The columns of candidates."""
+    return [column for column in columns if column != "input0"]
 
 
 class SentenceRanking(Task):
@@ -50,13 +61,10 @@ class SentenceRanking(Task):
         """Learn the text. Raises `DataError` where there are not `num_classes` candidates."""
         self._sentences.prepare(cache_dir)
         self.source_vocabulary = self.target_vocabulary = self._sentences.text.vocabulary
-        options, wanted = self._options(), self.cfg.num_classes
+        options, wanted = options_of(self._sentences.columns), self.cfg.num_classes
         if len(options) < 2 or wanted not in (0, len(options)):
             mend = f"task.num_classes={wanted} of them" if wanted else "2 or more"
             raise DataError(f"{self.cfg.data}: has the candidates {', '.join(options) or 'none'}; give {mend}")
-
-    def _options(self) -> list[str]:
-        return [column for column in self._sentences.columns if column != "input0"]
 
     def splits(self) -> list[str]:
         return self._sentences.splits()
@@ -71,13 +79,13 @@ class SentenceRanking(Task):
     def dataset(self, split: str) -> SentenceDataset:
         stores = self._sentences.stores(split)
         question = (stores["input0"],) if "input0" in stores else ()
-        candidates = tuple((stores[option], *question) for option in self._options())
+        candidates = tuple((stores[option], *question) for option in options_of(self._sentences.columns))
         join = self.cfg.join(self.cfg.max_option_length)
         return self._sentences.dataset(split, candidates, self._labels(split), join)
 
     def _labels(self, split: str) -> Labels:
         """[rows] numbers of candidates, from 0. Raises `DataError` for what is none."""
-        labels, count = self._sentences.labels(split), len(self._options())
+        labels, count = self._sentences.labels(split), len(options_of(self._sentences.columns))
         for row, label in enumerate(labels):
             if not label.isdecimal() or int(label) >= count:
                 place = self._sentences.place(split, row)

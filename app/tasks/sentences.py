@@ -78,9 +78,9 @@ class SentencesConfig:
             yield "task.data=null: there is nothing to learn from; give task.data=DIRECTORY"
             return
         there = find_texts(Path(self.data))
-        missing = [name for name in (*columns_of(there.get(split, set())), LABEL) if name not in there.get(split, ())]
-        if not columns_of(there.get(split, set())) or missing:
-            labelled = ", ".join(sorted(name for name, names in there.items() if LABEL in names))
+        names = there.get(split, set())
+        if not columns_of(names) or LABEL not in names:
+            labelled = ", ".join(name for name, names in there.items() if LABEL in names)
             yield f"{self.data}: no {split}.input0 with {split}.label; the splits are {labelled}"
 
     def join(self, longest_first: int | None = None) -> Join:

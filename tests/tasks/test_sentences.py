@@ -168,8 +168,9 @@ def test_labels_are_checked_where_they_stand(tmp_path: Path) -> None:
         prepared(predicting(data, regression_target=True), tmp_path).dataset("valid")
     with pytest.raises(DataError, match="train.label has 3 classes .maybe, no, yes., not task.num_classes=2"):
         prepared(predicting(data, num_classes=2), tmp_path)
-    with pytest.raises(DataError, match="has the candidates input1; give 2 or more"):
-        prepared(ranking(data), tmp_path)
+    write(data, input2=["a"] * 4)
+    with pytest.raises(DataError, match="has the candidates input1, input2; give task.num_classes=3 of them"):
+        prepared(ranking(data, num_classes=3), tmp_path)
     write(data, input2=["a"] * 4, label=["0", "1", "2", "0"])
     with pytest.raises(DataError, match="train.label:3: '2' is not the number of a candidate, 0 to 1; mend it"):
         prepared(ranking(data), tmp_path).dataset("train")
@@ -190,6 +191,8 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     assert "a regression has one number" in "".join(replace(cfg, regression_target=True, num_classes=3).check())
     both = SentenceRankingConfig(**{**RANKING, "num_classes": 1, "max_option_length": 0})
     assert len(list(both.check())) == 2
+    alone = SentenceRankingConfig(**{**RANKING, "data": str(data)})
+    assert "to choose from; has train.input0, train.input1" in "".join(alone.check())
 
 
 def test_a_run_keeps_its_classes_unless_the_head_is_new(tmp_path: Path) -> None:
