@@ -15,7 +15,7 @@ from app.inference import load_runs, load_search, prepare_models
 from app.interfaces import Model, Task, Translation
 from app.modules.packing import PRECISIONS
 from app.plugins import configure
-from app.tasks.reference_scores import HasTexts, score_lines
+from app.tasks.reference_scores import HasPair, score_lines
 from app.tasks.sentences import Predicts
 
 
@@ -46,9 +46,9 @@ class TranslationModel:
 
     def score(self, lines: list[str], translations: list[str]) -> list[Translation]:
         """How probable each of the given translations is; `score` is the mean log-probability of its tokens and eos."""
-        if not isinstance(self.task, HasTexts):
+        if not isinstance(self.task, HasPair):
             raise ConfigError([f"{type(self.task).__name__}: has no source and target text to score"])
-        return score_lines(self.models, self.task, lines, translations, self.max_tokens)
+        return score_lines(self.models, self.task.only_pair(), lines, translations, self.max_tokens)
 
     def predict(self, rows: Sequence[str | Sequence[str]]) -> list[str]:
         """The class of every row, or its number, of models of `task=sentence_prediction`. A pair is a row of two texts.
@@ -63,10 +63,17 @@ class TranslationModel:
         return [predicted.label for predicted in self.task.predict(self.models, texts)]
 
 
-def load(*runs: str | Path, device: str = "auto", max_tokens: int = 4096, precision: str = "fp32") -> TranslationModel:
+def load(
+    *runs: str | Path,
+    device: str = "auto",
+    max_tokens: int = 4096,
+    precision: str = "fp32",
+    lang_pair: str | None = None,
+) -> TranslationModel:
     """The best checkpoint of a run directory, or a checkpoint; several are an ensemble, which must share vocabularies.
 
     `max_tokens` is the largest batch, in source tokens; `precision` that of products: fp32, bf16, or int8 on a CPU.
+    `lang_pair`, such as de-en, says what to translate where a run has several pairs of languages.
     Raises `CheckpointError` where anything is missing or damaged.
     """
     if not runs:
@@ -76,7 +83,7 @@ def load(*runs: str | Path, device: str = "auto", max_tokens: int = 4096, precis
     restored = load_runs([Path(run) for run in runs], device, None, max_tokens)
     models = [run.model for run in restored]
     prepare_models(models, precision)
-    return TranslationModel(restored[0].task, models, device, max_tokens)
+    return TranslationModel(restored[0].task.of_pair(lang_pair), models, device, max_tokens)
 
 
 def defaults(search: str) -> dict[str, Any]:

@@ -40,8 +40,11 @@ class Search(ABC):
             raise ConfigError([f"{drafting[0]}: makes drafts, and is no model for {type(self).__name__}, {mend}"])
 
     def between(self, bos: int, eos: int) -> "Search":
-        """This search, with outputs that come after `bos` and end with `eos`, unless its options name others."""
-        return self
+        """This search, with outputs that come after `bos` and end with `eos`, unless its options name others.
+
+        Raises `ConfigError` where it cannot.
+        """
+        raise ConfigError([f"search: {type(self).__name__} knows no symbols of languages; choose beam or greedy"])
 
     @abstractmethod
     def generate(

@@ -36,7 +36,8 @@ class TextGenerator:
     ):
         search.check_models(models)
         self._models, self._frame = models, frame
-        self._search = search if frame == PLAIN else search.between(frame.decoder_start, frame.target_end[-1])
+        plain = (frame.decoder_start, frame.target_end) == (PLAIN.decoder_start, PLAIN.target_end)
+        self._search = search if plain else search.between(frame.decoder_start, frame.target_end[-1])
         self._source, self._target = source, target
         self._longest = min([max_source_positions, *(model.max_positions[0] for model in models)])
         self._max_tokens, self._continues = max_tokens, continues

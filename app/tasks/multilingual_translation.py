@@ -183,13 +183,13 @@ class MultilingualTranslation(Task):
         return of_group(super().valid_step(batch, of_pair(model, batch.group), criterion, optimizer), batch.group)
 
     def build_generator(self, models: list[Model], search: Search) -> Generator:
-        return self._only().build_generator(models, search, self.batching.max_tokens_valid)
+        return self.only_pair().build_generator(models, search, self.batching.max_tokens_valid)
 
     def references(self, split: str) -> tuple[list[str], list[str]]:
         """See `app.tasks.pairs.read_references`."""
-        return self._only().references(split)
+        return self.only_pair().references(split)
 
-    def _only(self) -> LanguagePair:
+    def only_pair(self) -> LanguagePair:
         """The only pair; `ConfigError` where there are several."""
         return self._pair(self.of_pair(None).lang_pairs[0])
 

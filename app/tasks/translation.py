@@ -139,7 +139,7 @@ class Translation(Task):
         """The split's pairs that training can use; which are left out, and why, is counted and logged."""
         if self._cache_dir is None:
             raise RuntimeError("prepare(cache_dir) comes before dataset(split)")
-        return self._pair().dataset(split, self._cache_dir)
+        return self.only_pair().dataset(split, self._cache_dir)
 
     def get_batch_iterator(
         self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)
@@ -148,14 +148,15 @@ class Translation(Task):
         return EpochIterator(dataset, self.batching, epoch, shard)
 
     def build_generator(self, models: list[Model], search: Search) -> Generator:
-        return self._pair().build_generator(models, search, self.batching.max_tokens_valid)
+        return self.only_pair().build_generator(models, search, self.batching.max_tokens_valid)
 
     def references(self, split: str) -> tuple[list[str], list[str]]:
         """Source and target lines, one for each line of the files: none is ever left out here."""
         policy = self.cfg.on_bad_line
         return read_references(self._corpora, self._languages(), split, policy, lambda: (self.source, self.target))
 
-    def _pair(self) -> LanguagePair:
+    def only_pair(self) -> LanguagePair:
+        """What there is of this pair of languages."""
         langs, cfg = self._languages(), self.cfg
         return LanguagePair(
             cfg, self._corpora, langs, self.source, self.target, self._frame(langs), cfg.load_alignments

@@ -135,6 +135,11 @@ def test_trains_and_translates_each_pair(model: list[str], corpus: Path, tmp_pat
         letters = "".join(out.read_text().split())
         assert letters
         assert letters.islower() if is_lower else letters.isupper()
+    from app.hub import load
+
+    scored = load(tmp_path / "run", device="cpu", lang_pair="yy-xx").score(["BA DE", "KO"], ["de ba", "ko ko"])
+    assert [len(each.positional_scores) for each in scored] == [3, 3]
+    assert [each.score for each in scored] == pytest.approx([sum(each.positional_scores) / 3 for each in scored])
     for wrong in ("null", "xx-zz"):
         with pytest.raises(ConfigError, match="must be one of this run's xx-yy, yy-xx"):
             generate(*configured([*given, f"lang_pair={wrong}", f"output_file={tmp_path / 'none'}"], "generate"))

@@ -143,4 +143,9 @@ def test_starts_from_a_denoising_run(tmp_path: Path) -> None:
     assert dictionaries[0].read_text() == dictionaries[1].read_text()
     from app.hub import load
 
-    assert len(load(tmp_path / "run", device="cpu").translate(["ba de", ""])) == 2
+    model = load(tmp_path / "run", device="cpu")
+    assert len(model.translate(["ba de", ""])) == 2
+    (best,) = model.hypotheses(["ba de"], max_len_b=8)[0]
+    assert "[yy]" not in best.text
+    (scored,) = model.score(["ba de"], ["DE BA"])
+    assert len(scored.positional_scores) == 5  # bos, two pieces, eos, [yy]
