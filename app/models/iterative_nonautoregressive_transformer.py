@@ -49,11 +49,13 @@ class IterativeNonautoregressiveTransformer(LengthTransformer):
         return {"word_ins": self.word_prediction(*steps), "length": self.length_prediction(encoder_out, batch.target)}
 
     def _next_input(self, features: Tensor, target: Tensor, real: Tensor) -> Tensor:
-        """What the next step refines, [B, T]."""
+        """What the next step refines, [B, T]; validation draws nothing, so that its losses can be compared."""
         scores = self.project(features)
-        if self.cfg.stochastic_approx:
+        if self.cfg.stochastic_approx and self.training:
             scores = scores - torch.empty_like(scores).exponential_().log()  # the Gumbel-max trick
         tokens = scores.argmax(-1).masked_fill(~real, Vocabulary.pad)
+        if not self.training:
+            return tokens
         corrupt = torch.rand(len(target), 1, device=target.device) < self.cfg.dae_ratio
         return torch.where(corrupt, corrupted(target, self.words), tokens)
 

@@ -114,7 +114,7 @@ class LevenshteinTransformer(DraftTransformer):
         """[B, T, D] -> the pieces [B, T] that the model would put there."""
         scores = self.project(features)
         scores[:, :, Vocabulary.pad] = float("-inf")
-        if self.cfg.sampling_for_deletion:
+        if self.cfg.sampling_for_deletion and self.training:
             scores = scores - torch.empty_like(scores).exponential_().log()  # the Gumbel-max trick
         return scores.argmax(-1)
 

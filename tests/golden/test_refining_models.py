@@ -73,7 +73,7 @@ class TestRefiningModels:
         loss = criterion(model, batch(case))
         assert loss.sample_size == logged["ntokens"]
         (loss.value / loss.sample_size).backward()
-        assert float(loss.value) / loss.sample_size == pytest.approx(case.spec["loss"], rel=1e-5)
+        assert loss.value.item() / loss.sample_size == pytest.approx(case.spec["loss"], rel=1e-5)
         for name, value in logged.items():
             if name.endswith("loss"):
                 ours = float(loss.logs[name.replace("-", "_")]) / loss.sample_size

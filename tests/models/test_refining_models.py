@@ -91,6 +91,15 @@ class TestOptions:
         without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
         assert without == []
 
+    def test_validation_draws_nothing(self, options: list[str]) -> None:
+        model, target = refining(options), framed([6, 4])
+        noised = target.where(target.lt(UNK), UNK)
+        given = Batch(torch.arange(2), target, target.ne(PAD).sum(1), noised, target, int(target.ne(PAD).sum()))
+        criterion = NatLoss(NatLossConfig(0.1), SimpleNamespace())
+        before = torch.get_rng_state()
+        assert float(criterion(model, given).value.detach()) > 0
+        assert torch.get_rng_state().equal(before)
+
 
 @pytest.mark.parametrize("name", NOISES)
 def test_it_trains_and_translates(name: str, tmp_path: Path) -> None:
