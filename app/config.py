@@ -269,11 +269,14 @@ class ScoreConfig:
     scorer: Any
     sys: str  # file of outputs, one a line; -: standard input
     ref: str  # file of references, one a line
+    baseline: str | None  # file of another system's outputs: is `sys` better? By paired bootstrap; null: do not ask
+    bootstrap_samples: int  # resampled test sets for that
     output: str  # text or json
 
     def check(self) -> Iterator[str]:
         yield from one_of(self, "output", "text", "json")
-        yield from lines_of(self, "sys", "ref")
+        yield from lines_of(self, "sys", "ref", "baseline")
+        yield from positive(self, "bootstrap_samples")
 
 
 @dataclass
@@ -285,6 +288,7 @@ class EvaluateConfig:
     data: str | None  # directory of the split; null: that of the training run
     cache_dir: str  # where prepared data is kept
     output: str  # text or json
+    output_file: str | None  # also write each piece's log-probability here, a JSON object a sample; null: do not
     max_tokens: int  # most tokens of a batch on either side, padding counted
     device: str  # auto, cpu, cuda, cuda:1, ...
     num_threads: int  # threads for tensor operations on the CPU; 0: all cores

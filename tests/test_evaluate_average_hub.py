@@ -1,6 +1,7 @@
 """A trained run from Python and by `app.evaluate`; the mean of its checkpoints."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_evaluation_is_what_validation_was(run_dir, capsys):
         assert metrics[name] == pytest.approx(newest.metrics[name], rel=1e-4)
     assert metrics["nsentences"] == 20
     assert evaluated(capsys, run_dir, "split=test", "max_tokens=128")["loss"] != metrics["loss"]
+
+
+def test_log_probabilities_of_pieces_add_up_to_the_loss(run_dir, capsys, tmp_path):
+    metrics = evaluated(capsys, run_dir, f"output_file={tmp_path / 'pieces'}")
+    rows = [json.loads(line) for line in (tmp_path / "pieces").read_text().splitlines()]
+    assert sorted(row["id"] for row in rows) == list(range(20))
+    assert all(row["pieces"][-1] == "</s>" and len(row["pieces"]) == len(row["log_probs"]) for row in rows)
+    total = sum(sum(row["log_probs"]) for row in rows)
+    assert -total / metrics["ntokens"] / math.log(2) == pytest.approx(metrics["nll_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("wanted", ["last=2", "best=2", "inputs"])

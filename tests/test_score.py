@@ -30,6 +30,24 @@ def test_a_table_with_signatures(texts):
     assert lines[3].split()[1] == "14.29"
 
 
+def test_a_better_system_is_told_from_its_baseline(texts):
+    words = ["the cat sat on a mat", "dogs run in the park", "a man plays the guitar", "two birds fly over it"] * 6
+    (texts / "good").write_text("".join(f"{line}\n" for line in words))
+    (texts / "bad").write_text("".join(f"{line.replace('the', 'a').replace('in', 'on')}\n" for line in words))
+    given = ["sys=good", "baseline=bad", "ref=good", "bootstrap_samples=100"]
+    (bleu,) = json.loads(score(texts, *given, "scorer=[bleu]", "output=json").stdout)
+    assert bleu["value"] == pytest.approx(100)
+    assert bleu["baseline"] < 90
+    assert bleu["p_value"] < 0.05
+    done = score(texts, *given, "scorer=[exact_match]")
+    assert (done.returncode, "scorer.exact_match: knows no baseline" in done.stderr) == (2, True)
+
+
+def test_exact_match(texts):
+    done = score(texts, "sys=sys", "ref=ref", "scorer=[exact_match]")
+    assert done.stdout.startswith("exact_match  50.00  EM = 50.00 (1 of 2)")
+
+
 def test_json_with_options(texts):
     done = score(texts, "sys=sys", "ref=ref", "scorer=[wer]", "scorer.wer.char_level=true", "output=json")
     (wer,) = json.loads(done.stdout)
