@@ -46,8 +46,9 @@ class MaskedLMConfig(OneTextConfig):
 
 
 class MaskedLM(Task):
-    """Blocks of `SPLIT.LANG[.gz]` with bos in front, masked anew in every epoch (Liu et al., 2019, sec. 4.1).
+    """Hidden tokens of one text are guessed from all around them (Liu et al., 2019, sec. 4.1).
 
+    Blocks of `SPLIT.LANG[.gz]` with bos in front are masked anew in every epoch.
     A block's mask is a function of seed, epoch and the block's number, as in fairseq; that of validation is always the
     same. `<mask>` is the vocabulary's last entry.
     """

@@ -33,8 +33,9 @@ class SentencePredictionConfig(SentencesConfig):
 
 
 class SentencePrediction(Task):
-    """Files of a directory: `SPLIT.input0`, for pairs `SPLIT.input1`, and `SPLIT.label`, a sample a line.
+    """A class, or a number, for a sentence or a pair of them.
 
+    Files of a directory: `SPLIT.input0`, for pairs `SPLIT.input1`, and `SPLIT.label`, a sample a line.
     A row is `<s> first text </s> </s> second text </s>`. Labels are any words; the classes are those of the training
     split, in order of their numbers, or alphabetically. fairseq needs labels in a dictionary, and their number told.
     """

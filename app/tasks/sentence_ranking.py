@@ -42,8 +42,9 @@ def options_of(columns: list[str]) -> list[str]:
 
 
 class SentenceRanking(Task):
-    """Files of a directory: candidates `SPLIT.input1`, `SPLIT.input2`, ..., and `SPLIT.label`, the right one's number.
+    """Which of several candidates is the right one, as an answer to a question or on its own.
 
+    Files of a directory: candidates `SPLIT.input1`, `SPLIT.input2`, ..., and `SPLIT.label`, the right one's number.
     Numbers count from 0. A row is `<s> candidate </s>`, and where there is `SPLIT.input0`, the question,
     `<s> candidate </s> </s> question </s>`, as in fairseq, which cannot do without a question.
     """
