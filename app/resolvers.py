@@ -22,7 +22,7 @@ NOT_IN_RUN_NAME = {"hydra", "checkpoint", "tracker", "cache_dir", "run_dir", "se
 NOT_IN_RUN_NAME_OF = {
     "trainer": {"max_update", "max_epoch", "stop_time_hours", "patience", "log_interval", "num_threads"},
     "task": {"num_workers", "on_bad_line"},
-    "batching": {"prefetch", "max_tokens_valid"},
+    "batching": {"prefetch", "num_workers", "worker_timeout", "max_tokens_valid"},
 }
 
 
