@@ -1,6 +1,8 @@
 """Options of fairseq's, from a command line or a checkpoint, become overrides of our configuration."""
 
 import inspect
+import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -70,7 +72,7 @@ def equivalent(options: Mapping[str, Any], flags: Sequence[Flag], fields: Fields
             if (known.get(name) or features.get(name) or Flag(name, stops=True)).stops:
                 found.stopping.add(name)
         except (ValueError, TypeError) as error:
-            raise ConfigError([f"--{name.replace('_', '-')} {value}: {error}"]) from None
+            raise ConfigError([f"--{name.replace('_', '-')} {reprlib.repr(value)}: {error}"]) from None
     if "callbacks" not in found.overrides:  # a checkpoint says how an average would be made, also where there is none
         found.overrides = {key: each for key, each in found.overrides.items() if not key.startswith("callbacks.")}
     return found
@@ -112,7 +114,7 @@ def choice(group: str, value: Any) -> Overrides:
     if value is None:
         return
     path = CONF / group / f"{value}.yaml"
-    if not path.is_file():
+    if not re.fullmatch(r"\w+", str(value)) or not path.is_file():
         there = [each.stem for each in path.parent.glob("*.yaml")]
         raise ConfigError([f"{group}={value}: is not here{nearest(str(value), there)}"])
     yield group, str(value)

@@ -1,12 +1,14 @@
 """A checkpoint of fairseq's becomes a run directory, which every command reads and training goes on from."""
 
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from app.assembly import ASSETS, build, config_of
@@ -24,6 +26,7 @@ from app.fairseq.reading import FairseqCheckpoint, read
 from app.interfaces import Model, Task
 from app.plugins import configure
 from app.run_config import save_config
+from app.tasks.binarised import ready_tokenizer
 from app.tasks.text import Text
 from app.tokenizers import Tokenizer
 from app.trainer import Parts, Trainer
@@ -52,6 +55,7 @@ def import_checkpoint(cfg: ImportFairseqConfig, make_tokenizer: Callable[[], Tok
         task: Task = plugins["task"](plugins["tokenizer"], train.batching)
         task.load(run_dir / ASSETS)
         task.save(run_dir / ASSETS)
+        check_sizes(plugins["model"], task, checkpoint, family)
         parts = build(train, plugins, task)
         if not cfg.use_ema:
             parts.callbacks = {}
@@ -81,8 +85,7 @@ def read_texts(
     checkpoint: FairseqCheckpoint, found: Equivalent, data: Path, make_tokenizer: Callable[[], Tokenizer]
 ) -> dict[str, Text]:
     """Tokenizer and vocabulary by their place in a run directory. Settles the languages in `found`."""
-    tokenizer = make_tokenizer()
-    tokenizer.train(iter(()))
+    tokenizer = ready_tokenizer(make_tokenizer, data)
     fields = chosen({"task": found.overrides["task"]})[1]["task"]
     if not {"source_lang", "lang"} & fields.keys():
         fault = f"task={found.overrides['task']}: its vocabularies are not found in a data-bin directory"
@@ -95,6 +98,9 @@ def read_texts(
     if None in langs and len(guessed) != 2:
         raise DataError(f"{data}: says no pair of languages; it must have dict.SRC.txt and dict.TGT.txt alone")
     source_lang, target_lang = (lang or guess for lang, guess in zip(langs, guessed if None in langs else langs))
+    for lang in (source_lang, target_lang):
+        if not re.fullmatch(r"[\w@.-]+", str(lang)):
+            raise CheckpointError(f"{checkpoint.path}: refused, {lang!r} is no name of a language")
     source, target = (dictionary(data, f"dict.{lang}.txt", []) for lang in (source_lang, target_lang))
     joined = source == target
     found.overrides |= {"task.source_lang": source_lang, "task.target_lang": target_lang}
@@ -138,8 +144,20 @@ def plugins_of(node: Any, kind: str) -> Any:
     return configure(node, KINDS[kind], kind, check=kind != "task")
 
 
+def check_sizes(make_model: Callable[[Task], Model], task: Task, checkpoint: FairseqCheckpoint, family: str) -> None:
+    """The same check as `load_weights`, before memory is given to what the options say: on a model without numbers."""
+    with torch.device("meta"):
+        model = make_model(task)
+    check_weights(model, as_here(checkpoint.weights, family, model.state_dict()), checkpoint.path)
+
+
 def load_weights(model: Model, weights: dict[str, Tensor], path: Path) -> None:
     """Every weight finds its place, and every place its weight; else CheckpointError says what is left over."""
+    check_weights(model, weights, path)
+    model.load_state_dict({name: weights[name].float() for name in model.state_dict() if name in weights}, strict=False)
+
+
+def check_weights(model: Model, weights: dict[str, Tensor], path: Path) -> None:
     own = model.state_dict()
     shared = {name for name, p in model.named_parameters(remove_duplicate=False)} - set(dict(model.named_parameters()))
     faults = [f"{name} is missing" for name in own if name not in weights and name not in shared]
@@ -153,7 +171,6 @@ def load_weights(model: Model, weights: dict[str, Tensor], path: Path) -> None:
         more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
         mend = "is data= the data-bin of this checkpoint?"
         raise CheckpointError(f"{path}: weights of another model: {'; '.join(faults[:6])}{more}; {mend}")
-    model.load_state_dict({name: weights[name].float() for name in own if name in weights}, strict=False)
 
 
 def trainer_at(train: TrainConfig, run_dir: Path, parts: Parts, checkpoint: FairseqCheckpoint, family: str) -> Trainer:

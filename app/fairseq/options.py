@@ -1,5 +1,6 @@
 """The options in a checkpoint of fairseq's as a configuration of ours."""
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -125,7 +126,9 @@ def configuration_of(checkpoint: FairseqCheckpoint, ignore: list[str]) -> tuple[
     found.left = {name: why for name, why in others.left.items() if name not in fields["model"]}
     stopping = (others.stopping | others.unknown) - fields["model"].keys() - {*CHOICES, *ignore}
     if stopping:
-        told = "; ".join(f"{name}={given[name]} ({others.left.get(name, 'not known')})" for name in sorted(stopping))
+        told = "; ".join(
+            f"{name}={reprlib.repr(given[name])} ({others.left.get(name, 'not known')})" for name in sorted(stopping)
+        )
         mend = f"if the model does not depend on them: ignore=[{','.join(sorted(stopping))}]"
         raise CheckpointError(f"{checkpoint.path}: options without an equivalent here: {told}; {mend}")
     return found, family
@@ -148,5 +151,5 @@ def model_values(model: Options, weights: Weights, family: str, fields: Mapping[
         except (ValueError, TypeError) as error:
             if is_off(model.get(name)):
                 continue
-            raise ConfigError([f"{where}: {name}={model.get(name)}: {error}"]) from None
+            raise ConfigError([f"{where}: {name}={reprlib.repr(model.get(name))}: {error}"]) from None
     return values

@@ -6,10 +6,11 @@ beside them only the few classes of `ALLOWED`, which hold settings. There is no 
 
 import argparse
 import collections
+import pickletools
 import re
 import typing
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,20 @@ ALLOWED: list[Any] = [
     collections.defaultdict,
 ]
 
+STORAGES = "Float Half BFloat16 Double Long Int Short Char Byte Bool"
+KNOWN_NAMES = {
+    *("argparse Namespace", "typing Any", "collections OrderedDict", "collections defaultdict"),
+    *("omegaconf.dictconfig DictConfig", "omegaconf.listconfig ListConfig", "omegaconf.nodes AnyNode"),
+    *("omegaconf.base ContainerMetadata", "omegaconf.base Metadata"),
+    *(f"{module} {name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int")),
+    *("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor", "torch._utils _rebuild_parameter"),
+    *(f"torch {name}Storage" for name in STORAGES.split()),
+}
+OTHER_NAMINGS = {"STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"}  # what torch does not write
+LARGEST = 1 << 26  # bytes of instructions; a large model's checkpoint has a hundredth
+STREAMS = 4  # of the older layout: magic number, version, machine, content
+MOST_OPTIONS = 100_000
+
 
 @dataclass
 class FairseqCheckpoint:
@@ -59,6 +74,9 @@ def read(path: Path) -> FairseqCheckpoint:
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: is no checkpoint of fairseq's (no `model` in it); give a file such as model.pt")
     weights = {str(name): tensor for name, tensor in content["model"].items() if isinstance(tensor, Tensor)}
+    for name, tensor in weights.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f"{path}: refused, {name} says that it is larger than what is stored of it")
     history = content.get("optimizer_history") or [{}]
     return FairseqCheckpoint(
         path=path,
@@ -73,6 +91,7 @@ def read(path: Path) -> FairseqCheckpoint:
 def load(path: Path) -> Any:
     """The restricted reader's result. What is in the file is refused by name, and nothing of it is run."""
     refuse_compression(path)
+    refuse_strangers(path)
     try:
         with torch.serialization.safe_globals(ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -80,8 +99,44 @@ def load(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from None
     except Exception as error:  # whatever the reader says of a file that is damaged, or made to do harm
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {asked[1]}, which is not on the list of harmless classes" if asked else "not readable"
-        raise CheckpointError(f"{path}: refused, {reason}; give a file that fairseq saved") from None
+        raise refusal(path, asked[1].split(".") if asked else []) from None
+
+
+def refusal(path: Path, asked: Sequence[str]) -> CheckpointError:
+    reason = f"it asks for {'.'.join(asked)}, which is not on the list of harmless classes" if asked else "not readable"
+    return CheckpointError(f"{path}: refused, {reason}; give a file that fairseq saved")
+
+
+def refuse_strangers(path: Path) -> None:
+    """Look through the file's instructions, running none, for a name that no checkpoint of fairseq's has.
+
+    torch's reader lets a few more pass than are needed here, and some of them (`bytearray`, `torch.Tensor`) make as
+    large a thing as a number in the file says.
+    """
+    for code in pickled(path):
+        try:
+            for opcode, argument, _ in pickletools.genops(code):
+                if opcode.name in OTHER_NAMINGS:
+                    raise refusal(path, [])
+                if opcode.name == "GLOBAL" and str(argument) not in KNOWN_NAMES:
+                    raise refusal(path, str(argument).split())
+        except ValueError:  # the restricted reader says what is wrong with it
+            return
+
+
+def pickled(path: Path) -> Iterator[Any]:
+    """The streams of instructions in a file: one of the newer layout, those in turn at the start of the older."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            for entry in file.infolist():
+                if entry.filename.endswith(".pkl"):
+                    if entry.file_size > LARGEST:
+                        raise CheckpointError(f"{path}: refused, its instructions alone have {entry.file_size} bytes")
+                    yield file.read(entry)
+        return
+    with path.open("rb") as raw:
+        for _ in range(STREAMS):
+            yield raw
 
 
 def refuse_compression(path: Path) -> None:
@@ -112,12 +167,16 @@ def sections(path: Path, content: Mapping[str, Any]) -> dict[str, dict[str, Any]
     raise CheckpointError(f"{path}: has neither cfg nor args, which say what model it is of; give another file")
 
 
-def plain(value: Any) -> Any:
-    """Namespaces and OmegaConf's containers as dicts and lists."""
-    if isinstance(value, argparse.Namespace):
-        return {name: plain(child) for name, child in vars(value).items()}
+def plain(value: Any, left: list[int] | None = None) -> Any:
+    """Namespaces and OmegaConf's containers as dicts and lists. CheckpointError for what unfolds without end."""
+    left = [MOST_OPTIONS] if left is None else left
+    left[0] -= 1
+    if left[0] < 0:
+        raise CheckpointError(f"refused, it has more than {MOST_OPTIONS} options")
     if OmegaConf.is_config(value):
-        return plain(OmegaConf.to_container(value, resolve=False))
+        value = OmegaConf.to_container(value, resolve=False)
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
     if isinstance(value, dict):
-        return {name: plain(child) for name, child in value.items()}
+        return {name: plain(child, left) for name, child in value.items()}
     return value

@@ -103,6 +103,6 @@ def as_text(value: Any) -> str:
     text = str(value)
     if isinstance(value, (int, float)) or (text and all(letter.isalnum() or letter in "/._-+@$" for letter in text)):
         return text
-    if "\\" in text or "'" in text or not text.isprintable():
+    if "\\" in text or "'" in text or "${" in text or not text.isprintable():
         raise ConfigError([f"{text!r}: cannot be written as an override; rename it"])
     return f"'{text}'"

@@ -108,6 +108,27 @@ def test_what_does_not_fit_stops_the_import(
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"arch": "../task/translation"},
+        {"arch": "transformer'"},
+        {"activation_fn": "${oc.env:HOME}"},
+        {"activation_fn": "relu,hydra.run.dir=x"},
+        {"source_lang": "../../etc"},
+        {"encoder_ffn_embed_dim": 1 << 40},
+        {"adam_betas": "__import__('os').system('touch canary')"},
+    ],
+)
+def test_options_are_values_and_nothing_else(
+    data: Path, weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((CheckpointError, ConfigError)):
+        run_import(saved(tmp_path / "m.pt", weights, **options), data, tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
 def test_what_is_not_here_is_told(data: Path, weights: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model=transformer_moe: is not here"):
         run_import(saved(tmp_path / "m.pt", weights, arch="transformer_moe"), data, tmp_path / "run")

@@ -68,9 +68,37 @@ def as_zip_bomb(path: Path, canary: Path) -> None:
         file.writestr("archive/version", "3\n")
 
 
-@pytest.mark.parametrize(
-    "make", [with_torch, with_pickle, with_getattr_chain, with_eval, as_old_tar, as_zip_bomb], ids=lambda f: f.__name__
-)
+def in_the_older_layout(path: Path, canary: Path) -> None:
+    content = {"model": WEIGHTS, "args": touch(canary)}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def with_a_large_number(path: Path, canary: Path) -> None:
+    torch.save({"model": WEIGHTS, "args": {"bytes": Calls(bytearray, 1 << 32)}}, path)
+
+
+def with_a_large_tensor(path: Path, canary: Path) -> None:
+    torch.save({"model": WEIGHTS, "args": {"tensor": Calls(torch.Tensor, 1 << 30)}}, path)
+
+
+def with_a_tensor_of_nothing(path: Path, canary: Path) -> None:
+    torch.save({"model": {"weight": torch.zeros(1).expand(1 << 30)}, "args": {}}, path)
+
+
+def with_options_that_unfold(path: Path, canary: Path) -> None:
+    options: dict[str, Any] = {"arch": "transformer"}
+    for _ in range(40):
+        options = {"a": options, "b": options}
+    torch.save({"model": WEIGHTS, "args": options}, path)
+
+
+EXPLOITS = [
+    *(with_torch, with_pickle, with_getattr_chain, with_eval, in_the_older_layout, as_old_tar, as_zip_bomb),
+    *(with_a_large_number, with_a_large_tensor, with_a_tensor_of_nothing, with_options_that_unfold),
+]
+
+
+@pytest.mark.parametrize("make", EXPLOITS, ids=lambda f: f.__name__)
 def test_exploits_are_refused(make: Any, tmp_path: Path) -> None:
     path, canary = tmp_path / "model.pt", tmp_path / "canary"
     make(path, canary)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from app.cli import store_schema
 from app.fairseq.equivalents import chosen
-from app.fairseq.importing import load_weights
+from app.fairseq.importing import check_sizes, load_weights
 from app.fairseq.names import as_here
 from app.fairseq.options import configuration_of
 from app.fairseq.reading import FairseqCheckpoint, sections
@@ -43,7 +43,9 @@ def imported(case: Case) -> Model:
     sizes = [case.spec[name]["size"] for name in ("source_dict", "target_dict", "dict") if name in case.spec]
     words = [vocabulary(size) for size in (sizes[0], sizes[-1])]
     task: Any = SimpleNamespace(source_vocabulary=words[0], target_vocabulary=words[1], classification_heads={})
-    model: Model = configure(values, Model, "model")(task)
+    make_model = configure(values, Model, "model")
+    check_sizes(make_model, task, checkpoint, family)
+    model: Model = make_model(task)
     load_weights(model, as_here(weights, family, model.state_dict()), Path("model.pt"))
     return model.eval()
 
