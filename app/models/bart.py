@@ -33,6 +33,8 @@ class Bart(Transformer):
         super().__init__(cfg, task)
         self.eos = task.source_vocabulary.eos
         self.apply(init_bert_params)
+        for side in (self.encoder, self.decoder):  # again, for the output projection, which shares them, has no padding
+            init_bert_params(side.embed_tokens)
         dim = cfg.decoder_output_dim
         self.classification_heads = nn.ModuleDict(
             {
