@@ -1,0 +1,99 @@
+"""`python -m benchmarks.decode checkpoint=outputs/RUN data=DIR`: how fast translation is, beside CTranslate2.
+
+The test split is translated by beam 5 and greedy with the same weights in every engine, each in a process of its own,
+so that its peak memory is its own. Batches hold `--max-tokens` source tokens of sentences of like length; a first pass
+over 100 sentences warms up, and the best of `--rounds` passes counts. One JSON line a row goes to standard output and
+to outputs/bench/decode.jsonl: sentences and output tokens (eos counted) a second, BLEU, and peak memory.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ENGINES = [("torch", "fp32"), ("torch", "bf16"), ("torch", "int8"), ("ctranslate2", "fp32"), ("ctranslate2", "int8")]
+BEAMS = (5, 1)
+
+
+def measured(checkpoint: str, data: str | None, engine: str, precision: str, beam: int, args: Any) -> dict[str, Any]:
+    """One row, in this process."""
+    from hydra import compose, initialize_config_dir
+
+    from app.cli import configure_node, store_schema
+    from app.compose import CONF
+    from app.evaluation import score_lines
+    from app.inference import load_generator
+
+    store_schema("generate")
+    given = [f"checkpoint={checkpoint}", f"engine={engine}", f"precision={precision}", f"search.beam={beam}"]
+    given += ["search.max_len_a=1.5", "search.max_len_b=10", f"max_tokens={args.max_tokens}", "scorer=[bleu]"]
+    given += [f"num_threads={args.threads}", *([] if data is None else [f"data={data}"])]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg, plugins = configure_node(compose("generate", given), "generate")
+    task, generator = load_generator(cfg, plugins, cfg.data)
+    pair = task.references("test")
+    assert pair is not None
+    source, references = (side[: args.sentences] for side in pair)
+    generator.generate(source[:100])
+    seconds = []
+    for _ in range(args.rounds):
+        start = time.perf_counter()
+        found = generator.generate(source)
+        seconds.append(time.perf_counter() - start)
+    (bleu,) = score_lines([each[0].text for each in found], references, {"bleu": plugins["scorer"]["bleu"]()})
+    return {
+        "engine": engine,
+        "precision": precision,
+        "beam": beam,
+        "sentences/s": round(len(source) / min(seconds), 1),
+        "output tokens/s": round(sum(len(each[0].pieces) + 1 for each in found) / min(seconds)),
+        "BLEU": round(bleu.value, 2),
+        "peak MiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="checkpoint=RUN, and data=DIR where the run's data has moved")
+    parser.add_argument("--rounds", type=int, default=3, help="timed passes of each row")
+    parser.add_argument("--sentences", type=int, default=1000, help="sentences of the test split")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--max-tokens", type=int, default=2048, help="source tokens of a batch")
+    parser.add_argument(
+        "--row", nargs=3, metavar=("ENGINE", "PRECISION", "BEAM"), help="this row only, in this process"
+    )
+    args = parser.parse_args()
+    given = dict(text.split("=", 1) for text in args.overrides)
+    checkpoint = given.get("checkpoint", "outputs/multi30k")
+    if not Path(checkpoint).is_dir():
+        parser.error(f"checkpoint={checkpoint}: no such run; train one by app.train experiment=multi30k")
+    if args.row:
+        engine, precision, beam = args.row
+        print(json.dumps(measured(checkpoint, given.get("data"), engine, precision, int(beam), args)))
+        return
+    path = Path("outputs/bench/decode.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for beam in BEAMS:
+            for engine, precision in ENGINES:
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.decode",
+                    *sys.argv[1:],
+                    "--row",
+                    engine,
+                    precision,
+                    str(beam),
+                ]
+                row = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
+                file.write(row + "\n")
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
