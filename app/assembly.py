@@ -4,23 +4,26 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from app.config import TrainConfig
 from app.errors import CheckpointError, ConfigError
-from app.interfaces import Model, Task
+from app.interfaces import Criterion, Model, Task
 from app.plugins import configure
 from app.run_config import CONFIG, run_dir_of, stored
 from app.runtime.checkpoint import Checkpoint, find
 from app.runtime.distributed import Workers
 from app.runtime.gradients import GradientBuckets
-from app.runtime.precision import PreciseOptimizer
+from app.runtime.placement import checkpoint_activations
+from app.runtime.precision import PreciseOptimizer, Precision
 from app.runtime.seeds import set_seed
-from app.runtime.sharding import Sharded, checkpoint_activations
 from app.trainer import Parts, choose_device
 from app.user_packages import missing_packages_told
+
+if TYPE_CHECKING:
+    from app.runtime.sharding import Sharded
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +43,7 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task, workers: Wor
     precision = plugins["precision"](device)
     if cfg.distributed.checkpoint_activations:
         checkpoint_activations(model)
-    is_split = cfg.distributed.strategy == "fsdp"
-    sharding = Sharded(cfg.distributed, model, criterion, precision.dtype) if is_split else None
+    sharding = sharded(cfg, model, criterion, precision) if cfg.distributed.strategy == "fsdp" else None
     named = [*model.named_parameters(), *criterion.named_parameters(prefix="criterion")]
     inner = plugins["optimizer"]([(name, p) for name, p in named if p.requires_grad])
     optimizer = PreciseOptimizer(inner, precision)
@@ -53,6 +55,13 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task, workers: Wor
     elif workers.world_size > 1:
         parts.gradients = GradientBuckets(optimizer.parameters, cfg.distributed.bucket_cap_mb, cfg.distributed.overlap)
     return parts
+
+
+def sharded(cfg: TrainConfig, model: Model, criterion: Criterion, precision: Precision) -> "Sharded":
+    """The model in parts; its parameters are others from now on."""
+    from app.runtime.sharding import Sharded
+
+    return Sharded(cfg.distributed, model, criterion, precision.dtype)
 
 
 def load_teacher(path: str, task: Task, device: torch.device) -> Model:

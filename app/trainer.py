@@ -23,10 +23,10 @@ from app.runtime.faults import asked, reach, spoil
 from app.runtime.gradients import GradientBuckets
 from app.runtime.numerics import Numerics, Verdict, give_up, note_skipped
 from app.runtime.out_of_memory import HalvingRetry, rehearse
+from app.runtime.placement import GradientSums, Whole
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.saver import Saver
 from app.runtime.seeds import set_seed
-from app.runtime.sharding import Sharded, Whole
 from app.runtime.signals import StopSignals
 from app.stopping import Stopping
 from app.trackers.fanout import Trackers
@@ -51,7 +51,7 @@ class Parts:
     lr_scheduler: LRScheduler
     callbacks: dict[str, Callback]
     workers: Workers = field(default_factory=Workers)
-    gradients: GradientBuckets | Sharded = field(default_factory=GradientBuckets)  # what makes them sums over workers
+    gradients: GradientSums = field(default_factory=GradientBuckets)
     sharding: Whole = field(default_factory=Whole)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from app.errors import OutOfMemory
 from app.runtime.gradients import GradientBuckets
-from app.runtime.sharding import Sharded
+from app.runtime.placement import GradientSums
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class HalvingRetry:
     between them stays the same, in the same order.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], gradients: GradientBuckets | Sharded):
+    def __init__(self, parameters: Sequence[Tensor], gradients: GradientSums):
         self.parameters, self.gradients = parameters, gradients
 
     def run(

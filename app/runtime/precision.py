@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from app.ranges import one_of, positive
 
@@ -71,9 +70,9 @@ class PreciseOptimizer:
         """Multiply gradients by `factor`, then clip their 2-norm to `max_norm` (0: do not). Returns the norm before."""
         self.precision.scaler.unscale_(self.inner)
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads, foreach=True) * factor
-        is_split = isinstance(norm, DTensor)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        total: Any = torch.nn.utils.get_total_norm(grads, foreach=True) * factor
+        is_split = hasattr(total, "full_tensor")  # fsdp's: a part of it on each worker
+        norm: Tensor = total.full_tensor() if is_split else total
         scale = torch.as_tensor(factor, device=norm.device)
         if max_norm > 0:
             scale = scale * (max_norm / (norm + 1e-6)).clamp(max=1.0)
