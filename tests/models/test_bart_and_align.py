@@ -54,7 +54,7 @@ def test_presets(name: str) -> None:
 def test_bart_starts_as_bert_does() -> None:
     model = made("model=bart", heads={"kind": 3})
     weights = model.encoder.layers[0].fc1.weight
-    assert float(weights.std()) == pytest.approx(0.02, rel=0.15)
+    assert weights.std().item() == pytest.approx(0.02, rel=0.15)
     assert not model.encoder.embed_tokens.weight[1].any()
     assert not model.encoder.layers[0].fc1.bias.any()
     assert model.classification_heads["kind"].out_proj.weight.shape == (3, 16)
