@@ -65,6 +65,14 @@ def rising_cutoffs(cfg: Any, *names: str) -> Iterator[str]:
             yield f"{name}={cutoffs}: must be rising numbers of words, such as [2000,10000]"
 
 
+def layer_drop_faults(cfg: Any, side: str) -> Iterator[str]:
+    """`SIDE_layerdrop` must be a rate, and `SIDE_layers_to_keep` some of the layers, in their order."""
+    yield from probability(cfg, f"{side}_layerdrop")
+    kept, layers = getattr(cfg, f"{side}_layers_to_keep"), getattr(cfg, f"{side}_layers")
+    if kept is not None and (not kept or sorted(set(kept)) != kept or kept[0] < 0 or kept[-1] >= layers):
+        yield f"{side}_layers_to_keep={kept}: must be rising numbers from 0 to {layers - 1}, such as [0,2]"
+
+
 def existing_file(cfg: Any, *names: str) -> Iterator[str]:
     """Fields that name a file to read; null names none."""
     for name in names:

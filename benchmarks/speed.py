@@ -47,6 +47,7 @@ CPU = torch.device("cpu")
 
 def model_config() -> TransformerConfig:
     side = {"layers": LAYERS, "embed_dim": DIM, "ffn_embed_dim": FFN, "attention_heads": HEADS}
+    side |= {"layerdrop": 0.0, "layers_to_keep": None}
     both = {f"{name}_{key}": value for name in ("encoder", "decoder") for key, value in side.items()}
     flags = {field.name: False for field in fields(TransformerConfig) if field.type is bool}
     rates: dict[str, Any] = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}

@@ -11,7 +11,7 @@ from app.modules.embedding import EmbeddingConfig, token_embedding
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
 from app.modules.transformer_encoder import EncoderConfig, TransformerEncoder
 from app.modules.transformer_layer import NORMS, LayerConfig
-from app.ranges import at_least, divides, one_of, positive, probability, rising_cutoffs
+from app.ranges import at_least, divides, layer_drop_faults, one_of, positive, probability, rising_cutoffs
 
 
 @dataclass
@@ -46,6 +46,10 @@ class TransformerConfig:
     adaptive_softmax_factor: float  # each tail cluster's width is divided by a further power of this
     no_cross_attention: bool  # a decoder without attention to the encoder
     cross_self_attention: bool  # the decoder's self-attention sees the encoder's states too
+    encoder_layerdrop: float  # probability of each encoder layer to be left out of a pass in training
+    encoder_layers_to_keep: list[int] | None  # the encoder layers that there are, from 0; null: all
+    decoder_layerdrop: float  # probability of each decoder layer to be left out of a pass in training
+    decoder_layers_to_keep: list[int] | None  # the decoder layers that there are, from 0; null: all
     norm_fn: str  # which norm: layer, or rms; not in fairseq
     rotary_pos: bool  # rotary positions in the self-attentions; not in fairseq
     encoder_kv_heads: (
@@ -66,6 +70,7 @@ class TransformerConfig:
         yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
         yield from one_of(self, "norm_fn", *NORMS)
         for side in ("encoder", "decoder"):
+            yield from layer_drop_faults(self, side)
             if getattr(self, f"{side}_attention_heads") > 0:
                 yield from (fault.replace("kv_heads", f"{side}_kv_heads", 1) for fault in self.layer(side).check())
         yield from self._check_sharing()
@@ -102,7 +107,12 @@ class TransformerConfig:
 
     def encoder(self) -> EncoderConfig:
         return EncoderConfig(
-            self.embedding("encoder"), self.layer("encoder"), self.encoder_layers, self.encoder_normalize_before
+            self.embedding("encoder"),
+            self.layer("encoder"),
+            self.encoder_layers,
+            self.encoder_normalize_before,
+            self.encoder_layerdrop,
+            self.encoder_layers_to_keep,
         )
 
     def decoder(self) -> DecoderConfig:
@@ -125,6 +135,8 @@ class TransformerConfig:
             adaptive_softmax=adaptive,
             memory_dim=None if self.no_cross_attention else self.encoder_embed_dim,
             cross_self_attention=self.cross_self_attention,
+            layerdrop=self.decoder_layerdrop,
+            layers_to_keep=self.decoder_layers_to_keep,
         )
 
     def layer(self, side: str) -> LayerConfig:

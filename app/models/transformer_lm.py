@@ -11,7 +11,7 @@ from app.modules.adaptive_input import AdaptiveInput
 from app.modules.embedding import EmbeddingConfig, token_embedding
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
 from app.modules.transformer_layer import NORMS, LayerConfig
-from app.ranges import at_least, divides, one_of, positive, probability, rising_cutoffs
+from app.ranges import at_least, divides, layer_drop_faults, one_of, positive, probability, rising_cutoffs
 
 
 @dataclass
@@ -47,6 +47,8 @@ class TransformerLMConfig:
     scale_attn: bool  # NormFormer: layer norm after the self-attention
     scale_heads: bool  # NormFormer: a learned factor for each head
     scale_resids: bool  # NormFormer: a learned factor for each element of the feed-forward's residual
+    decoder_layerdrop: float  # probability of each layer to be left out of a pass in training
+    decoder_layers_to_keep: list[int] | None  # the layers that there are, from 0; null: all
     norm_fn: str  # which norm: layer, or rms; not in fairseq
     rotary_pos: bool  # rotary positions in the self-attention; not in fairseq
     decoder_kv_heads: (
@@ -62,6 +64,7 @@ class TransformerLMConfig:
         yield from at_least(self, 1, "adaptive_input_factor", "adaptive_softmax_factor")
         yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
         yield from one_of(self, "norm_fn", *NORMS)
+        yield from layer_drop_faults(self, "decoder")
         yield from rising_cutoffs(self, "adaptive_input_cutoff", "adaptive_softmax_cutoff")
         yield from self._check_sharing()
         if self.decoder_attention_heads > 0:
@@ -110,6 +113,8 @@ class TransformerLMConfig:
             final_norm=self.decoder_normalize_before and not self.no_decoder_final_norm,
             share_input_output=self.share_decoder_input_output_embed,
             adaptive_softmax=None if self.adaptive_softmax_cutoff is None else self._adaptive_softmax(),
+            layerdrop=self.decoder_layerdrop,
+            layers_to_keep=self.decoder_layers_to_keep,
         )
 
     def layer(self) -> LayerConfig:

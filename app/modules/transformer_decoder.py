@@ -9,6 +9,7 @@ from app.modules.adaptive_input import AdaptiveInput
 from app.modules.adaptive_softmax import AdaptiveSoftmax
 from app.modules.attention import KeyValues, visible
 from app.modules.embedding import Embedding, EmbeddingConfig
+from app.modules.layer_stack import LayerStack
 from app.modules.transformer_layer import DecoderLayer, LayerConfig
 
 
@@ -48,6 +49,8 @@ class DecoderConfig:
     adaptive_softmax: AdaptiveSoftmaxConfig | None  # None: an ordinary softmax
     memory_dim: int | None = None  # width of the encoder's states; None: no attention to an encoder
     cross_self_attention: bool = False  # the self-attention sees the encoder's states too
+    layerdrop: float = 0.0  # probability of a layer to be left out of a pass in training
+    layers_to_keep: list[int] | None = None  # the layers that there are, from 0; None: all
 
 
 class TransformerCache:
@@ -72,10 +75,8 @@ class Decoder(Embedding):
     def __init__(self, cfg: DecoderConfig, embed_tokens: nn.Embedding | AdaptiveInput, vocab_size: int):
         super().__init__(cfg.embedding, embed_tokens)
         dim = cfg.layer.embed_dim
-        self.layers = nn.ModuleList(
-            DecoderLayer(cfg.layer, cfg.memory_dim or dim, cfg.memory_dim is not None, cfg.cross_self_attention)
-            for _ in range(cfg.layers)
-        )
+        sees = cfg.memory_dim or dim, cfg.memory_dim is not None, cfg.cross_self_attention
+        self.layers = LayerStack(lambda: DecoderLayer(cfg.layer, *sees), cfg.layers, cfg.layerdrop, cfg.layers_to_keep)
         self.layer_norm = cfg.layer.make_norm(dim) if cfg.final_norm else None
         tied = cfg.adaptive_softmax is not None and cfg.adaptive_softmax.tie_weights
         self.project_out_dim: nn.Linear | None = None
@@ -115,13 +116,13 @@ class Decoder(Embedding):
     ) -> tuple[Tensor, Tensor]:
         """Features [B, T, D], and what `layer` attends to in the encoder, mean over its first `heads` heads [B, T, S].
 
-        With `full_context` positions see the later ones too.
+        With `full_context` positions see the later ones too. No layer is dropped.
         """
         x, states, mask = self._inputs(tokens, memory, None)
         assert states is not None
         keep = tokens.ne(self.padding_idx) if full_context else None
         attention = states
-        for each in self.layers:
+        for each in self.layers.all():
             assert isinstance(each, DecoderLayer)
             x = each.attend_self(x, states, mask, None, keep)
             if each is self.layers[layer]:

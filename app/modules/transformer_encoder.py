@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from app.modules.attention import visible
 from app.modules.embedding import Embedding, EmbeddingConfig
+from app.modules.layer_stack import LayerStack
 from app.modules.transformer_layer import EncoderLayer, LayerConfig
 
 
@@ -17,6 +18,8 @@ class EncoderConfig:
     layer: LayerConfig
     layers: int  # number of layers
     final_norm: bool  # a layer norm after the last layer
+    layerdrop: float = 0.0  # probability of a layer to be left out of a pass in training
+    layers_to_keep: list[int] | None = None  # the layers that there are, from 0; None: all
 
 
 class TransformerEncoder(Embedding):
@@ -24,7 +27,7 @@ class TransformerEncoder(Embedding):
 
     def __init__(self, cfg: EncoderConfig, embed_tokens: nn.Embedding):
         super().__init__(cfg.embedding, embed_tokens)
-        self.layers = nn.ModuleList(EncoderLayer(cfg.layer) for _ in range(cfg.layers))
+        self.layers = LayerStack(lambda: EncoderLayer(cfg.layer), cfg.layers, cfg.layerdrop, cfg.layers_to_keep)
         self.layer_norm = cfg.layer.make_norm(cfg.layer.embed_dim) if cfg.final_norm else None
 
     def states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

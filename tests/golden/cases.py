@@ -83,12 +83,21 @@ def task_of(case: Case) -> Any:
 
 
 OURS = {"norm_fn": "layer", "rotary_pos": False, "encoder_kv_heads": None, "decoder_kv_heads": None}  # not fairseq's
-UNNAMED = {  # what fairseq's namespace leaves out where it is the default
-    "no_decoder_final_norm": False,
-    "adaptive_softmax_factor": 4.0,
-    "max_source_positions": 1024,
-    "max_target_positions": 1024,
-} | OURS
+LAYER_DROP = {
+    f"{side}_{name}": off
+    for side in ("encoder", "decoder")
+    for name, off in (("layerdrop", 0.0), ("layers_to_keep", None))
+}
+UNNAMED = (
+    {  # what fairseq's namespace leaves out where it is the default
+        "no_decoder_final_norm": False,
+        "adaptive_softmax_factor": 4.0,
+        "max_source_positions": 1024,
+        "max_target_positions": 1024,
+    }
+    | OURS
+    | LAYER_DROP
+)
 
 
 def transformer(model_config: dict[str, Any], parameters: dict[str, Tensor], task: Any) -> Transformer:

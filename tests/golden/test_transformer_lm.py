@@ -11,7 +11,7 @@ from app.models.transformer_lm import TransformerLM, TransformerLMConfig
 from app.modules.adaptive_input import AdaptiveInput
 from app.modules.attention import MultiheadAttention
 from app.modules.transformer_layer import DecoderLayer, LayerConfig
-from tests.golden.cases import OURS, Case, claimed, vocabulary
+from tests.golden.cases import LAYER_DROP, OURS, Case, claimed, vocabulary
 
 RELATIVE = 1e-4
 SCALES = {"scale_fc": "ffn_layernorm", "scale_attn": "attn_ln", "scale_heads": "c_attn", "scale_resids": "w_resid"}
@@ -24,7 +24,7 @@ class OneVocabulary:
 
 
 def config(case: Case) -> TransformerLMConfig:
-    given = OURS | case.spec["model_config"]
+    given = OURS | LAYER_DROP | case.spec["model_config"]
     for name in ("adaptive_input_cutoff", "adaptive_softmax_cutoff"):
         if isinstance(given[name], str):
             given[name] = [int(word) for word in given[name].split(",")]
