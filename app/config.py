@@ -90,6 +90,8 @@ class BatchingConfig:
     max_tokens_valid: int  # most tokens of a validation batch
     shuffle: bool  # false: batches in order of length, for debugging
     seed: int  # the order of an epoch is a function of this and the epoch's number
+    order: str  # lengths: formed anew each epoch, with little padding; fairseq: its batches, sorted once and shuffled
+    required_batch_size_multiple: int  # order=fairseq: sizes of batches are multiples of this where they can be
     prefetch: int  # batches made ahead of their use by a thread; 0: none
     num_workers: int  # processes that make the batches of training, each two ahead; 0: the thread does
     worker_timeout: float  # seconds to wait for a batch of such a process before giving up
@@ -97,6 +99,10 @@ class BatchingConfig:
     def check(self) -> Iterator[str]:
         yield from positive(self, "max_tokens", "max_tokens_valid", "worker_timeout")
         yield from at_least(self, 0, "max_sentences", "prefetch", "num_workers")
+        yield from one_of(self, "order", "lengths", "fairseq")
+        yield from positive(self, "required_batch_size_multiple")
+        if self.required_batch_size_multiple > 1 and self.order != "fairseq":
+            yield f"required_batch_size_multiple={self.required_batch_size_multiple}: is for order=fairseq only"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.batching import Indices, make_batches, padding_share, repeat_by_weight, share, skip_samples
 from app.data.dataset import Grouped, Redrawn, Samples
+from app.data.fairseq_order import batch_by_size, epoch_batches, ordered_indices
 from app.data.workers import in_workers
 
 Item = TypeVar("Item")
@@ -55,6 +56,8 @@ class EpochIterator:
             return self._grouped(np.arange(len(self._dataset.weights)), cfg.max_tokens_valid, None, limit)
         rng = np.random.default_rng([cfg.seed, self.epoch])
         chosen = repeat_by_weight(self._dataset.weights, rng)
+        if cfg.order == "fairseq":
+            return self._as_fairseq(chosen)
         return self._grouped(chosen, cfg.max_tokens, rng if cfg.shuffle else None, "batching.max_tokens")
 
     def _grouped(self, chosen: Indices, max_tokens: int, rng: np.random.Generator | None, limit: str) -> list[Indices]:
@@ -70,6 +73,14 @@ class EpochIterator:
         if rng is None or not isinstance(dataset, Grouped):
             return batches
         return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _as_fairseq(self, chosen: Indices) -> list[Indices]:
+        """fairseq's batches of these samples, in its order of the epoch."""
+        cfg, source, target = self._cfg, self._dataset.source_lengths[chosen], self._dataset.target_lengths[chosen]
+        order, longest = ordered_indices(source, target, cfg.seed), np.maximum(source, target)
+        limits = (cfg.max_tokens, cfg.max_sentences, cfg.required_batch_size_multiple)
+        batches = [chosen[batch] for batch in batch_by_size(order, longest[order], *limits)]
+        return epoch_batches(batches, cfg.seed, self.epoch) if cfg.shuffle else batches
 
     def _steps(self) -> list[Step]:
         """What is left to do."""

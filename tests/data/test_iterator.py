@@ -22,6 +22,8 @@ CFG = BatchingConfig(
     prefetch=2,
     num_workers=0,
     worker_timeout=60,
+    order="lengths",
+    required_batch_size_multiple=1,
 )
 
 

@@ -14,8 +14,7 @@ WAITING = {
     "optimizers": "",
     "lr_schedulers": "",
     "training": "",
-    # batches here are cut from sentences sorted by both lengths (docs/performance.md), not in fairseq's order
-    "data": "batch_by_size* epoch_batch_iterator* filter_by_size* numpy_seed*",
+    "data": "",
     "generation": "",
     "scoring": "",
     "checkpoints": "",
