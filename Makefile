@@ -29,6 +29,9 @@ test: lint types  ## lint, types and all tests, with coverage
 slurm-test: $(READY)  ## sweeps, several nodes and preemption on a real Slurm, installed and started here (root, Debian)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
 
+serve-test: $(READY)  ## the served page in a real browser (apt-get install chromium); outputs/page.png is what it shows
+	mkdir -p outputs && SCREENSHOT=outputs/page.png $(BIN)/python -m pytest tests/test_serve.py tests/test_serve_page.py
+
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +56,7 @@ clean:  ## remove what tools left; runs and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test slurm-test lint types slow faults bench zoo clean
+bench-decode: $(READY)  ## speed of translation, ours and CTranslate2's, with the weights of outputs/multi30k
+	$(BIN)/python -m benchmarks.decode
+
+.PHONY: help setup demo test slurm-test serve-test lint types slow faults bench bench-decode zoo clean
