@@ -86,6 +86,7 @@ class GroupedDataset:
     def collate(self, samples: Ids) -> GroupBatch:
         """[B] sample numbers, all of one part -> its batch, with its name."""
         group = int(self.groups[samples[0]])
+        assert (self.groups[samples] == group).all(), "a batch has samples of one group"
         name, part = list(self.parts.items())[group]
         batch = part.collate(samples - self._starts[group])
         own = {f.name: getattr(batch, f.name) for f in fields(Batch)}
