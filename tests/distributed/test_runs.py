@@ -50,6 +50,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+@pytest.mark.fault("F22")
 def test_two_processes_then_one_then_two_are_one(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM to one of two ends both with a checkpoint; every leg takes the batches that one process takes."""
     corpus = alone.parent / "corpus"
@@ -76,12 +77,14 @@ def test_torchrun_starts_the_same_run(alone: Path, tmp_path: Path) -> None:
     assert same_weights(tmp_path / "run", alone)
 
 
+@pytest.mark.fault("F19")
 def test_a_rank_that_dies_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAULT", "kill:update@2#1")
     with pytest.raises(RankError, match=r"rank 1 \(process \d+\) was ended by SIGKILL"):
         train(tmp_path, *TWO, *BATCHES, "trainer.max_update=14")
 
 
+@pytest.mark.fault("F20")
 def test_a_rank_that_freezes_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +95,7 @@ def test_a_rank_that_freezes_ends_the_run(
     assert "most recent call first" in told  # where it waited
 
 
+@pytest.mark.fault("F21")
 def test_a_rank_with_other_weights_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +104,8 @@ def test_a_rank_with_other_weights_ends_the_run(
     assert "update 2: 1 weights are not the same on all ranks" in capfd.readouterr().err
 
 
+@pytest.mark.fault("F16")
+@pytest.mark.fault("F14")
 def test_a_batch_too_large_for_one_rank_is_halved_and_bad_numbers_of_one_end_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

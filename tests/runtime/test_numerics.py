@@ -27,6 +27,7 @@ def wave(count: int) -> list[float]:
 
 
 class TestNumerics:
+    @pytest.mark.fault("F14")
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_what_is_not_finite_is_skipped_and_counted(self, bad: float) -> None:
         numerics = Numerics("log", 3)
@@ -38,6 +39,7 @@ class TestNumerics:
         assert numerics.judge(3, 1.0, 1.0, list) is Verdict.TAKE
         assert (numerics.num_skipped, list(numerics.skipped)) == (0, [])
 
+    @pytest.mark.fault("F15")
     @pytest.mark.parametrize(
         ("policy", "verdict"),
         [("log", Verdict.TAKE), ("skip", Verdict.SKIP), ("rollback", Verdict.ROLL_BACK), ("off", Verdict.TAKE)],
@@ -86,6 +88,7 @@ def halves(batch: list[int]) -> list[list[int]]:
 
 
 class TestOutOfMemory:
+    @pytest.mark.fault("F16")
     def test_halves_are_the_whole(self) -> None:
         step = Squares()
         retry = HalvingRetry(list(step.model), GradientBuckets())
@@ -126,6 +129,7 @@ class TestOutOfMemory:
             rehearse(step, [1, 2, 3], step.model, step.model.zero_grad)
 
 
+@pytest.mark.fault("F16")
 def test_the_longest_batch_is_tried_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     forward_backward = Trainer.forward_backward
@@ -139,6 +143,7 @@ def test_the_longest_batch_is_tried_before_training(tmp_path: Path, monkeypatch:
     assert sizes[0] == max(sizes[1:])
 
 
+@pytest.mark.fault("F15")
 def test_a_run_goes_back_to_its_checkpoint_when_the_loss_leaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, optimizer and number of updates are the checkpoint's, the data go on."""
     verdicts = iter([Verdict.TAKE] * 6 + [Verdict.ROLL_BACK] + [Verdict.TAKE] * 100)

@@ -137,6 +137,8 @@ def test_a_sweep_of_six_with_a_users_directory(cluster: Cluster, home: Path) -> 
     assert len({weights(run) for run in runs.values()}) == 6
 
 
+@pytest.mark.fault("F26")
+@pytest.mark.fault("F23")
 def test_preempted_requeued_and_crashed_jobs_end_with_the_same_weights(cluster: Cluster, home: Path) -> None:
     """Of four jobs, two a node: one undisturbed, one told by USR2 to make room, two whose node dies, one of which is
     also requeued without a word."""
