@@ -107,6 +107,10 @@ class EpochIterator:
         most = max(self._batches, key=lambda batch: len(batch) * sum(int(side[batch].max()) for side in lengths))
         return self._drawn.collate(most)
 
+    def samples_of_first(self, num_batches: int) -> int:
+        """How many samples this many of the epoch's batches hold, over all shards."""
+        return sum(map(len, self._batches[:num_batches]))
+
     def halves(self, batch: Batch) -> list[Batch]:
         """The same samples in two batches."""
         return [self._drawn.collate(part) for part in np.array_split(batch.ids.cpu().numpy(), 2)]

@@ -113,7 +113,7 @@ BATCHES = (
     Flag("batch_size max_sentences", "batching.max_sentences", read=whole),
     Flag("max_tokens_valid", "batching.max_tokens_valid", read=whole),
     Flag("batch_size_valid max_sentences_valid", "", "batching.max_tokens_valid bounds batches of validation"),
-    Flag("required_batch_size_multiple", "", "no sentence is left out to make batches even"),
+    Flag("required_batch_size_multiple", "", "of `batching.order=fairseq`; else no sentence is left out for it"),
     Flag("required_seq_len_multiple", "", "not needed"),
     Flag("num_workers", "", "batches are made by a thread: batching.prefetch"),
     Flag("data_buffer_size", "", "batching.prefetch"),

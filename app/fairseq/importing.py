@@ -16,6 +16,7 @@ from app.check import KINDS, SEVERAL
 from app.compose import compose_one, composing, plain_item
 from app.config import ImportFairseqConfig, TrainConfig
 from app.data.corpus import binarised_pair
+from app.data.iterator import EpochIterator
 from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError, StorageError
 from app.fairseq.equivalents import Equivalent, chosen
@@ -23,7 +24,7 @@ from app.fairseq.names import as_here
 from app.fairseq.optimizer_state import state_by_name
 from app.fairseq.options import configuration_of
 from app.fairseq.reading import FairseqCheckpoint, read
-from app.interfaces import Model, Task
+from app.interfaces import BatchIterator, Model, Task
 from app.plugins import configure
 from app.run_config import save_config
 from app.tasks.binarised import ready_tokenizer
@@ -184,12 +185,28 @@ def trainer_at(train: TrainConfig, run_dir: Path, parts: Parts, checkpoint: Fair
     trainer.wall_before = float(extra.get("previous_training_time", 0.0))
     if train.checkpoint.metric in SAME_METRICS and extra.get("best") is not None:
         trainer.best = float(extra["best"])
-    if iterator.get("iterations_in_epoch"):
-        log.info("epoch %d was not at its end; it starts again, for batches are made otherwise here", trainer.epoch)
+    if done := int(iterator.get("iterations_in_epoch", 0)):
+        workers = checkpoint.options.get("distributed_training", checkpoint.options["model"])
+        trainer.itr = within_epoch(
+            train, parts.task, trainer.epoch, done * int(workers.get("distributed_world_size", 1))
+        )
     for callback in parts.callbacks.values():
         if averaged := extra.get("ema"):
             callback.load_averaged(averages(parts.model, as_here(averaged, family, parts.model.state_dict())))
     return trainer
+
+
+def within_epoch(train: TrainConfig, task: Task, epoch: int, num_batches: int) -> BatchIterator | None:
+    """The epoch's iterator after so many of fairseq's batches; None where the training data is not there."""
+    try:
+        task.prepare(Path(train.cache_dir))
+        itr = task.get_batch_iterator(task.dataset(train.trainer.train_split), epoch)
+    except DataError as error:
+        log.info("epoch %d was not at its end and starts again, for its data is not there: %s", epoch, error)
+        return None
+    assert isinstance(itr, EpochIterator)
+    itr.num_samples = itr.samples_of_first(num_batches)
+    return itr
 
 
 def optimizer_of(train: TrainConfig) -> str:

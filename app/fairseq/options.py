@@ -123,6 +123,8 @@ def configuration_of(checkpoint: FairseqCheckpoint, ignore: list[str]) -> tuple[
     others = equivalent(rest, [flag for flag in TRAIN if flag.name not in (*CHOICES, "arch")], plugins)
     found.overrides |= others.overrides | {f"model.{name}": value for name, value in own.items()}
     found.overrides.setdefault("trainer.decode_valid", False)
+    found.overrides["batching.order"] = "fairseq"
+    found.overrides["batching.required_batch_size_multiple"] = options.get("required_batch_size_multiple") or 8
     found.left = {name: why for name, why in others.left.items() if name not in fields["model"]}
     stopping = (others.stopping | others.unknown) - fields["model"].keys() - {*CHOICES, *ignore}
     if stopping:

@@ -168,7 +168,7 @@ def test_other_commands(line: str) -> None:
         ("fairseq-train d --arch transformer --max-tokns 5", "--max-tokns: is no flag .* nearest is max-tokens"),
         ("fairseq-train d --arch transfromer", "model=transfromer: is not here; the nearest is transformer"),
         ("fairseq-generate d --path m.pt --beam", "--beam: needs a value"),
-        ("fairseq-generate d --path m.pt --beam four", "--beam four: could not convert"),
+        ("fairseq-generate d --path m.pt --beam four", "--beam 'four': could not convert"),
         ("fairseq-score a b", "a: fairseq-score takes no such argument"),
         ("fairseq-train 'data-bin", "cannot be read as a shell reads it"),
         ("fairseq-train d --arch transformer --update-freq 4,8", "a value for each epoch is not known here"),

@@ -22,6 +22,7 @@ OPTIONS = {
     **{"arch": "transformer", "task": "translation", "criterion": "cross_entropy", "optimizer": "adam"},
     **{"lr_scheduler": "inverse_sqrt", "warmup_updates": 10, "warmup_init_lr": -1, "lr": [0.01], "max_update": 10},
     **{"adam_betas": "(0.9, 0.98)", "dropout": 0.0, "max_tokens": 1024, "source_lang": "xx", "target_lang": "yy"},
+    "distributed_world_size": 1,
     **{"decoder_output_dim": 16, "seed": 7, "max_source_positions": 64, "max_target_positions": 64},
 }
 
@@ -47,6 +48,7 @@ def saved(path: Path, weights: dict[str, torch.Tensor], state: bool = False, **o
     parts = {i: {"step": 4, "exp_avg": p * 0.1, "exp_avg_sq": p**2} for i, p in enumerate(weights.values())}
     group = {"lr": 0.004, "params": list(parts)}
     content: dict[str, Any] = {"args": argparse.Namespace(**given), "model": dict(weights)}
+    content["extra_state"] = {"train_iterator": {"epoch": 2, "iterations_in_epoch": 2}}
     content["optimizer_history"] = [{"num_updates": 4, "lr_scheduler_state": {"best": None}}]
     if state:
         content["last_optimizer_state"] = {"state": parts, "param_groups": [group]}
@@ -58,6 +60,10 @@ def test_the_printed_line_goes_on(data: Path, weights: Any, tmp_path: Path) -> N
     words = run_import(saved(tmp_path / "m.pt", weights, state=True), data, tmp_path / "run")
     assert f"run_dir={tmp_path / 'run'}" in words
     given = [*words, "tokenizer=pretokenized", f"cache_dir={tmp_path / 'cache'}", *ENDLESS]
+    position = find(tmp_path / "run", "loss", "min").state()["iterator"]
+    assert position["epoch"] == 2
+    assert position["num_samples"] % 8 == 0  # two of fairseq's batches
+    assert 2 * 8 <= position["num_samples"] < 300
     train.run(*configured(given))
     newest = find(tmp_path / "run" / "checkpoints" / "update_00000012", "loss", "min")
     moments = newest.state()["optimizer"]["optimizer"]["state"]
