@@ -26,7 +26,7 @@ def test_the_second_job_in_a_run_directory_is_refused(tmp_path: Path) -> None:
         assert f"in use by process {process.pid} on {socket.gethostname()}; stop it, or set run_dir" in err
     finally:
         kill(process)
-    code, err = victim.run("term:update@1")  # a kill leaves no lock behind
+    code, err = victim.run("term:batch@1")  # a kill leaves no lock behind
     assert code == 143, err
 
 

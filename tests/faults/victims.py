@@ -55,7 +55,10 @@ class Victim:
     def run(self, fault: str = "", **options: Any) -> tuple[int, str]:
         """Exit code and standard error of one start."""
         process = self.start(fault, **options)
-        _, err = process.communicate(timeout=300)
+        try:
+            _, err = process.communicate(timeout=300)
+        finally:
+            process.kill()  # nothing, where it has ended
         assert "Traceback" not in err, err
         return process.returncode, err
 
