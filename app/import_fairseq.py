@@ -1,4 +1,4 @@
-"""`python -m app.import_fairseq checkpoint=model.pt data=data-bin output=outputs/RUN`: a fairseq checkpoint as a run."""
+"""`python -m app.import_fairseq checkpoint=model.pt data=data-bin output=outputs/RUN`: a run from fairseq."""
 
 from typing import Any
 
@@ -16,7 +16,9 @@ def run(cfg: ImportFairseqConfig, plugins: dict[str, Any]) -> None:
 
     store_schema("train")
     words = import_checkpoint(cfg, plugins["tokenizer"])
-    words += [word for word in HydraConfig.get().overrides.task if word.startswith("tokenizer")]
+    given = HydraConfig.get()
+    words.append(f"tokenizer={given.runtime.choices['tokenizer']}")
+    words += [word for word in given.overrides.task if word.startswith("tokenizer.")]
     print(shlex.join(["python", "-m", "app.train", *words]))
 
 

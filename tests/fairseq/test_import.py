@@ -1,6 +1,9 @@
 """An imported run is a run: it is resumed by the line that is printed, and started from; what does not fit is told."""
 
 import argparse
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,14 @@ def test_the_printed_line_goes_on(data: Path, weights: Any, tmp_path: Path) -> N
     newest = find(tmp_path / "run" / "checkpoints" / "update_00000012", "loss", "min")
     moments = newest.state()["optimizer"]["optimizer"]["state"]
     assert {float(entry["step"]) for entry in moments.values()} == {12.0}
+
+
+def test_the_command_prints_the_line(data: Path, weights: Any, tmp_path: Path) -> None:
+    places = [f"checkpoint={saved(tmp_path / 'm.pt', weights)}", f"data={data}", f"output={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "app.import_fairseq", *places]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shlex.split(ended.stdout)[:3] == ["python", "-m", "app.train"]
+    assert "tokenizer=pretokenized" in shlex.split(ended.stdout)
 
 
 def test_without_state_training_starts_from_the_weights(data: Path, weights: Any, tmp_path: Path) -> None:
