@@ -105,6 +105,10 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
             yield f"batching.max_tokens_valid={batching.max_tokens_valid}: smaller than {limit}; raise it"
     if trainer is not None:
         yield from device_faults(trainer.device)
+    if getattr(sections.get("distributed"), "strategy", "") == "fsdp":
+        for name in ("encoder_layerdrop", "decoder_layerdrop"):
+            if getattr(model, name, 0):
+                yield f"model.{name}={getattr(model, name)}: distributed=fsdp runs every layer everywhere; choose ddp"
     if plugins.get("optimizer") is not None:
         if getattr(sections.get("precision"), "dtype", "") == "int8":
             yield "precision=int8: is for finished models; train in bf16 or fp32"

@@ -20,7 +20,10 @@ SWEPT = "SEQWRIGHT_SWEPT"  # names the keys that a sweep varies, in the environm
 # what may differ between two commands that go on with the same run: how long, where, and how it is watched and judged
 NOT_IN_RUN_NAME = {"hydra", "checkpoint", "tracker", "cache_dir", "run_dir", "search", "scorer"}
 NOT_IN_RUN_NAME_OF = {
-    "trainer": {"max_update", "max_epoch", "stop_time_hours", "patience", "log_interval", "num_threads"},
+    "trainer": {"max_update", "max_epoch", "stop_time_hours", "patience", "log_interval", "num_threads"}
+    | {"max_nonfinite_updates", "try_longest_batch"},
+    "distributed": {"strategy", "world_size", "backend", "bucket_cap_mb", "overlap", "check_interval"}
+    | {"first_timeout", "min_timeout", "timeout_factor", "checkpoint_activations", "reshard_after_forward"},
     "task": {"num_workers", "on_bad_line"},
     "batching": {"prefetch", "num_workers", "worker_timeout", "max_tokens_valid"},
 }
