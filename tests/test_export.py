@@ -97,6 +97,22 @@ def test_graphs_compute_what_the_model_does(run_dir: Path, tmp_path: Path) -> No
         torch.testing.assert_close(decoder(previous, states, keep), expected)
 
 
+def test_onnx_graphs_compute_what_the_model_does(run_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    from onnx.reference import ReferenceEvaluator
+
+    directory, restored = exported(run_dir, tmp_path, "onnx"), restore(run_dir)
+    encoder, decoder = (ReferenceEvaluator(str(directory / f"{name}.onnx")) for name in ("encoder", "decoder"))
+    src, lengths = torch.tensor([[5, 6, 7, 2], [8, 2, 1, 1]]), torch.tensor([4, 2])
+    previous = torch.tensor([[2, 9], [2, 6]])
+    states, keep = encoder.run(None, {"src_tokens": src.numpy(), "src_lengths": lengths.numpy()})
+    (scores,) = decoder.run(None, {"prev_output_tokens": previous.numpy(), "states": states, "keep": keep})
+    with torch.inference_mode():
+        out = restored.model.encode(src, lengths)
+        expected = restored.model.project(restored.model.decode(previous, out)[:, -1])
+    torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_an_output_that_is_there_is_not_overwritten(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is there already"):
         configured([f"checkpoint={run_dir}", f"output={tmp_path}"], "export")

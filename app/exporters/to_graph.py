@@ -3,6 +3,7 @@
 The decoder's graph has no cache: it is given all that was decoded so far, and returns the scores of the next token.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def export_onnx(restored: Restored, directory: Path) -> None:
         import onnxscript  # noqa: F401  torch needs it to write ONNX
     except ModuleNotFoundError:
         raise ConfigError(["format=onnx: needs packages; pip install 'seqwright[onnx]'"]) from None
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that no model here needs
     names: dict[str, tuple[list[str], list[str]]] = {
         "encoder": (["src_tokens", "src_lengths"], ["states", "keep"]),
         "decoder": (["prev_output_tokens", "states", "keep"], ["scores"]),
