@@ -181,3 +181,19 @@ def test_nag_goes_on_as_fairseq_steps() -> None:
     ours.grad = grad
     optimizer.step()
     torch.testing.assert_close(ours.detach(), theirs)
+
+
+@pytest.mark.parametrize("use_ema", [False, True])
+def test_the_average_is_taken_where_it_is_wanted(data: Path, weights: Any, tmp_path: Path, use_ema: bool) -> None:
+    path = saved(tmp_path / "m.pt", weights, store_ema=True, ema_decay=0.99, ema_start_update=0, ema_update_freq=1)
+    content = torch.load(path, weights_only=False)
+    content["extra_state"]["ema"] = {name: weight + 1 for name, weight in weights.items()}
+    torch.save(content, path)
+    words = run_import(path, data, tmp_path / "run", f"use_ema={str(use_ema).lower()}")
+    assert {"callbacks=ema", "callbacks.ema.decay=0.99"} <= set(words)
+    found = find(tmp_path / "run", "loss", "min")
+    assert torch.equal(
+        found.tensors("model.safetensors")["encoder.embed_tokens.weight"], weights["encoder.embed_tokens.weight"]
+    )
+    first = found.tensors(found.inference_weights)["encoder.embed_tokens.weight"]
+    assert torch.equal(first, weights["encoder.embed_tokens.weight"] + use_ema)
