@@ -134,6 +134,7 @@ POINTS += ["renamed@2", "removed@1"]
 def save_twice(run_dir: Path, fault: str) -> None:
     """The second time with the fault."""
     os.environ["FAULT"] = fault
+    faults.times.clear()  # of the process that this one is a copy of
     faults.asked.cache_clear()
     checkpoints = Checkpoints(checkpoint_config(keep_last=1, keep_best=0), run_dir)
     for update in (1, 2):
