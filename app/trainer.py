@@ -270,8 +270,10 @@ class Trainer:
             self.validate_and_judge()
             self.save(last=True)
         else:
-            self.saver.wait()
-            if self.workers.of_first(self.saver.newest) != self.num_updates:
+            with self.workers.patient():
+                self.saver.wait()
+                newest = self.workers.of_first(self.saver.newest)
+            if newest != self.num_updates:
                 self.save(last=True)
         self.each_callback(lambda callback: callback.on_end(self))
         if self.stopping.signal:
@@ -301,6 +303,7 @@ class Trainer:
             if self.workers.is_first:
                 copy = self.checkpoint_cfg.save_async and not last
                 self.saver.save(Snapshot.take(*held, copy=copy), last)
+            self.workers.wait()  # a rank that ended before the last checkpoint is whole would have the first one killed
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the weights. Random draws need nothing (`train_step`)."""
