@@ -21,7 +21,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -264,16 +264,20 @@ def configured(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
 
 
 def measured(
-    rows: list[Row], data: str, tenth: bool, directory: Path, overrides: list[str]
+    rows: list[Row], data: str, tenth: bool, directory: Path, overrides: list[str], jobs: int
 ) -> Iterator[dict[str, Any]]:
-    """Row after row, each in a new process, so that none is helped or hurt by those before it."""
-    for row in rows:
+    """Rows in order, `jobs` at a time, each in a new process, so that none is helped or hurt by those before it."""
+
+    def result(row: Row) -> dict[str, Any]:
         updates = max(1, row.updates // 10) if tenth else row.updates
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             try:
-                yield pool.submit(measure, row, data, updates, directory, overrides).result()
+                return pool.submit(measure, row, data, updates, directory, overrides).result()
             except Exception as error:  # whatever goes wrong in a row, the others are measured
-                yield {"row": row.name, "task": row.task, "better": False, "error": f"{type(error).__name__}: {error}"}
+                return {"row": row.name, "task": row.task, "better": False, "error": f"{type(error).__name__}: {error}"}
+
+    with ThreadPoolExecutor(jobs) as threads:
+        yield from threads.map(result, rows)
 
 
 def table_of(results: list[dict[str, Any]]) -> Table:
@@ -319,13 +323,16 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="overrides for all rows, such as trainer.num_threads=1")
     parser.add_argument("--only", metavar="NAME,...", help="these rows alone")
     parser.add_argument("--tenth", action="store_true", help="a tenth of the updates: does everything run?")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--jobs", type=int, default=cores, help=f"rows at a time, which share the cores ({cores})")
     parser.add_argument("--out", type=Path, default=Path("outputs/zoo"), help="where runs and results are written")
     args = parser.parse_intermixed_args()
     rows, data = chosen(args.only), directory_of_text(args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     results = []
     with (args.out / "zoo.jsonl").open("w", encoding="utf-8") as file:
-        for result in measured(rows, data, args.tenth, args.out, args.overrides):
+        threads = f"trainer.num_threads={max(1, cores // args.jobs)}"
+        for result in measured(rows, data, args.tenth, args.out, [threads, *args.overrides], args.jobs):
             results.append(result)
             print(json.dumps(result), file=file, flush=True)
     console = Console(width=None if sys.stdout.isatty() else 140)
