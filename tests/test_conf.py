@@ -115,7 +115,9 @@ def test_who_may_import_whom(path: Path) -> None:
         assert imported[0] in LAYERS[layer] | FOUNDATIONS | {layer}, f"{layer} imports {'.'.join(imported)}"
 
 
-FORBIDDEN = r"\bpickle\b|torch\.load\((?!.*weights_only=True)|yaml\.load\(|\beval\(|shell=True|hydra\._internal|^\s*global "
+FORBIDDEN = (
+    r"\bpickle\b|torch\.load\((?!.*weights_only=True)|yaml\.load\(|\beval\(|shell=True|hydra\._internal|^\s*global "
+)
 
 
 @pytest.mark.parametrize("path", sorted(APP.rglob("*.py")), ids=lambda path: str(path.relative_to(APP)))

@@ -43,7 +43,8 @@ class KeyValues:
 
     def _selected(self, old: Tensor, rows: Tensor) -> Tensor:
         new = old.new_empty(rows.size(0), *old.shape[1:])
-        torch.index_select(old[:, :, : self.length], 0, rows, out=new[:, :, : self.length])
+        now = old[:, :, : self.length].detach()  # nothing is learnt from what is kept; `out` knows no gradients
+        torch.index_select(now, 0, rows, out=new[:, :, : self.length])
         return new
 
 
