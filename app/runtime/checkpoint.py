@@ -22,12 +22,21 @@ from torch import Tensor, nn
 from app.config import CheckpointConfig
 from app.errors import CheckpointError, StorageError
 from app.runtime.state import pack, unpack
-from app.runtime.storage import check_room, described, move_aside, remove_directory, remove_leftovers, write_directory
+from app.runtime.storage import (
+    check_room,
+    described,
+    move_aside,
+    put_back,
+    remove_directory,
+    remove_leftovers,
+    write_directory,
+)
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DIRECTORY = "checkpoints"
+PATTERN = "update_*"
 
 
 @dataclass
@@ -189,11 +198,11 @@ class Checkpoints:
         files = {name: described(content) for name, content in contents.items()}
         manifest = {"format": 1, "num_updates": snapshot.num_updates, "metrics": snapshot.metrics, "files": files}
         try:
-            remove_leftovers(self.directory, "update_*")
+            remove_leftovers(self.directory, PATTERN)
             check_room(self.directory, spare * sum(map(len, contents.values())))
             write_directory(path, contents, (MANIFEST, json.dumps(manifest, indent=1).encode()))
             self._remove_old(path)
-            remove_leftovers(self.directory, "update_*")
+            remove_leftovers(self.directory, PATTERN)
         except OSError as error:
             mend = "free space there or set run_dir elsewhere"
             raise StorageError(f"{path}: {error.strerror or error}; {mend}") from None
@@ -201,11 +210,13 @@ class Checkpoints:
 
     def all(self) -> list[Checkpoint]:
         """Every checkpoint with a readable manifest, oldest first."""
+        put_back(self.directory, PATTERN)
         return checkpoints_in(self.directory)
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; damaged ones are moved aside with a warning."""
-        for path in sorted(self.directory.glob("update_*"), reverse=True):
+        put_back(self.directory, PATTERN)
+        for path in sorted(self.directory.glob(PATTERN), reverse=True):
             try:
                 checkpoint = Checkpoint.open(path)
                 checkpoint.verify()
@@ -231,7 +242,7 @@ class Checkpoints:
 def checkpoints_in(directory: Path) -> list[Checkpoint]:
     """Every checkpoint with a readable manifest, oldest first."""
     found = []
-    for path in directory.glob("update_*"):
+    for path in directory.glob(PATTERN):
         try:
             found.append(Checkpoint.open(path))
         except CheckpointError as error:

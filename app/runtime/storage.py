@@ -26,6 +26,7 @@ def write_directory(path: Path, contents: Mapping[str, bytes], last: tuple[str, 
         _sync(temporary)
         if path.exists():
             move_aside(path, "replaced")
+            reach("checkpoint.replaced")
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError:
@@ -36,9 +37,18 @@ def write_directory(path: Path, contents: Mapping[str, bytes], last: tuple[str, 
 
 def remove_leftovers(directory: Path, pattern: str) -> None:
     """Remove what killed writers of names like `pattern` left in `directory`, and what was replaced there."""
+    put_back(directory, pattern)
     for found in (directory.glob(f"{kind}{pattern}{end}") for kind, end in ((".", ".tmp-*"), ("replaced-", ""))):
         for path in found:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def put_back(directory: Path, pattern: str) -> None:
+    """Give what was moved aside its name again where its writer was killed before the new one had it."""
+    for path in directory.glob(f"replaced-{pattern}"):
+        name = path.name.removeprefix("replaced-").rpartition("-")[0]
+        if not (directory / name).exists():
+            path.rename(directory / name)
 
 
 def remove_directory(path: Path) -> None:

@@ -159,6 +159,27 @@ def test_killed_in_the_middle_of_a_checkpoint(point: str, tmp_path: Path) -> Non
     assert [path.name for path in checkpoints.directory.iterdir()] == ["update_00000003"]
 
 
+@pytest.mark.fault("F04")
+@pytest.mark.parametrize("name", ["all", "newest"])
+def test_killed_between_the_old_and_the_new_of_one_update(name: str, tmp_path: Path) -> None:
+    """The last save of a run may replace one of the same update; the old one is then the only one there is."""
+    checkpoints = Checkpoints(checkpoint_config(keep_last=1, keep_best=0), tmp_path)
+    checkpoints.save(2, {"weight": torch.ones(1000)}, None, {"num_updates": 2}, {})
+    process = multiprocessing.get_context("fork").Process(
+        target=save_twice, args=(tmp_path, "kill:checkpoint.replaced@1")
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert not (checkpoints.directory / "update_00000002").exists()
+    found = checkpoints.newest() if name == "newest" else checkpoints.all()[-1]
+    assert found is not None
+    assert found.num_updates == 2
+    found.verify()
+    checkpoints.save(3, {"weight": torch.zeros(1000)}, None, {"num_updates": 3}, {})
+    assert [path.name for path in checkpoints.directory.iterdir()] == ["update_00000003"]
+
+
 @pytest.mark.fault("F34")
 def test_nothing_leaks_and_equal_runs_are_equal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record
