@@ -62,24 +62,30 @@ class EpochIterator:
 
     def _grouped(self, chosen: Indices, max_tokens: int, rng: np.random.Generator | None, limit: str) -> list[Indices]:
         """The batches of these samples, group by group where the data set has groups, then in random order."""
-        dataset = self._dataset
-        lengths = dataset.source_lengths[chosen], dataset.target_lengths[chosen]
-        groups = dataset.groups[chosen] if isinstance(dataset, Grouped) else np.zeros(len(chosen), dtype=np.int64)
-        batches = []
-        for group in np.unique(groups):
-            rows = np.flatnonzero(groups == group)
-            made = make_batches(lengths[0][rows], lengths[1][rows], max_tokens, self._cfg.max_sentences, rng, limit)
-            batches += [chosen[rows[batch]] for batch in made]
+        dataset, batches = self._dataset, []
+        for rows in self._of_each_group(chosen):
+            lengths = dataset.source_lengths[rows], dataset.target_lengths[rows]
+            made = make_batches(*lengths, max_tokens, self._cfg.max_sentences, rng, limit)
+            batches += [rows[batch] for batch in made]
         if rng is None or not isinstance(dataset, Grouped):
             return batches
         return [batches[i] for i in rng.permutation(len(batches))]
 
+    def _of_each_group(self, chosen: Indices) -> list[Indices]:
+        """These samples, those of each group apart; of a data set without groups all together."""
+        if not isinstance(self._dataset, Grouped):
+            return [chosen]
+        groups = self._dataset.groups[chosen]
+        return [chosen[groups == group] for group in np.unique(groups)]
+
     def _as_fairseq(self, chosen: Indices) -> list[Indices]:
-        """fairseq's batches of these samples, in its order of the epoch."""
-        cfg, source, target = self._cfg, self._dataset.source_lengths[chosen], self._dataset.target_lengths[chosen]
-        order, longest = ordered_indices(source, target, cfg.seed), np.maximum(source, target)
+        """fairseq's batches of these samples, group by group where there are groups, in its order of the epoch."""
+        cfg, dataset, batches = self._cfg, self._dataset, []
         limits = (cfg.max_tokens, cfg.max_sentences, cfg.required_batch_size_multiple)
-        batches = [chosen[batch] for batch in batch_by_size(order, longest[order], *limits)]
+        for rows in self._of_each_group(chosen):
+            source, target = dataset.source_lengths[rows], dataset.target_lengths[rows]
+            order, longest = ordered_indices(source, target, cfg.seed), np.maximum(source, target)
+            batches += [rows[batch] for batch in batch_by_size(order, longest[order], *limits)]
         return epoch_batches(batches, cfg.seed, self.epoch) if cfg.shuffle else batches
 
     def _steps(self) -> list[Step]:

@@ -1,6 +1,7 @@
 """The batch iterator: tensors as fairseq makes them, resumable anywhere, for any number of workers."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.dataset import PairDataset
+from app.data.grouped import GroupedDataset
 from app.data.iterator import EpochIterator, prefetched
 from app.data.store import Store, write_store
 from tests.golden.cases import Case, claimed
@@ -116,6 +118,21 @@ def test_weights_are_seen_in_training_only(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[5, 2]] * 10, [[6, 2]] * 10, weight=3.0)
     assert sorted(sum(samples(list(EpochIterator(dataset, CFG, 1))), [])) == sorted(list(range(10)) * 3)
     assert sorted(sum(samples(list(EpochIterator(dataset, CFG, None))), [])) == list(range(10))
+
+
+@pytest.mark.parametrize("order", ["lengths", "fairseq"])
+def test_groups_do_not_meet_in_a_batch(dataset: PairDataset, order: str) -> None:
+    half = len(dataset) // 2
+    parts = {"a": slice(half), "b": slice(half, None)}
+    both = GroupedDataset(
+        {name: replace(dataset, rows=dataset.rows[rows], weights=dataset.weights[rows]) for name, rows in parts.items()}
+    )
+    batches = list(EpochIterator(both, replace(CFG, order=order), 1))
+    seen = samples(batches)
+    assert sorted(sum(seen, [])) == list(range(101))
+    assert all(len({i < half for i in batch}) == 1 for batch in seen)
+    groups = [batch[0] < half for batch in seen]
+    assert groups not in (sorted(groups), sorted(groups, reverse=True))  # they take turns
 
 
 def test_padding_is_told(tmp_path: Path) -> None:
