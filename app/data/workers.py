@@ -7,7 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -57,8 +57,7 @@ def in_workers(
                 died = True
                 pool.close()
                 pool = _Pool(function, num_workers)
-                for item in waiting:
-                    pool.give(item)
+                stream, waiting = chain(waiting, stream), deque()
                 continue
             waiting.popleft()
             yield result

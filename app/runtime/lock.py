@@ -3,11 +3,15 @@
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from app.errors import LockedError, StorageError
+
+MOMENT = 1.0  # seconds in which someone who only looks whether the directory is in use has gone again
 
 
 @contextmanager
@@ -19,14 +23,26 @@ def locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"{directory}: {error.strerror}; set run_dir to a directory that can be written") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(file):
             file.seek(0)
             holder = file.read().strip() or "another process"
             mend = "stop it, or set run_dir to another directory"
-            raise LockedError(f"{directory}: in use by {holder}; {mend}") from None
+            raise LockedError(f"{directory}: in use by {holder}; {mend}")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def taken(file: TextIO) -> bool:
+    """Whether the lock could be had within a moment: `app.report` holds it while it looks."""
+    until = time.monotonic() + MOMENT
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

@@ -20,8 +20,8 @@ def noted(run_dir: Path) -> Iterator[None]:
     path.unlink(missing_ok=True)
     try:
         yield
-    except Stopped as stop:
-        note(path, STOPPED, str(stop))
+    except (Stopped, SystemExit, KeyboardInterrupt) as stop:  # a batch system's handler ends a job by SystemExit
+        note(path, STOPPED, str(stop) if isinstance(stop, Stopped) else "stopped by a signal")
         raise
     except BaseException as error:
         note(path, FAILED, f"{type(error).__name__}: {error}".splitlines()[0])

@@ -34,6 +34,10 @@ def square_or_die(directory: Path, deaths: int, number: int) -> int:
     return number * number
 
 
+def die(item: bytes) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def hang(number: int) -> int:
     if number == 3:
         time.sleep(600)
@@ -79,6 +83,13 @@ def test_one_death_changes_nothing_and_two_end_the_run(tmp_path: Path, caplog: p
         next(results)
     assert died.value.exit_code == 7
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.fault("F17")
+def test_a_death_while_all_are_started_again_is_told_too() -> None:
+    """Items larger than a pipe holds: they are not all given before the process is gone."""
+    with pytest.raises(WorkerError, match="died again"):
+        next(in_workers(die, [bytes(10**6)] * 9, 2, timeout=60))
 
 
 HANGING = """

@@ -76,6 +76,9 @@ def test_the_end_of_a_run_is_noted(tmp_path: Path) -> None:
     with pytest.raises(Stopped), noted(tmp_path):
         raise Stopped("by a signal", 15)
     assert read_outcome(tmp_path) == {"state": "stopped", "reason": "by a signal"}
+    with pytest.raises(SystemExit), noted(tmp_path):
+        raise SystemExit(-1)  # submitit, once it has had the job queued again
+    assert read_outcome(tmp_path) == {"state": "stopped", "reason": "stopped by a signal"}
     with pytest.raises(ZeroDivisionError), noted(tmp_path):
         1 / 0  # noqa: B018
     assert read_outcome(tmp_path) == {"state": "failed", "reason": "ZeroDivisionError: division by zero"}

@@ -1,9 +1,11 @@
 """The small parts that keep a run alive: signals, seeds, the lock, the number format."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,16 @@ class TestLock:
         with locked(tmp_path / "run"), pytest.raises(LockedError, match=rf"process {os.getpid()} on ") as error:
             locked(tmp_path / "run").__enter__()
         assert error.value.exit_code == 9
+
+    def test_who_only_looks_does_not_refuse_a_run(self, tmp_path: Path) -> None:
+        """`app.report` holds the lock for the moment in which it finds out whether it is free."""
+        (tmp_path / ".lock").touch()
+        with (tmp_path / ".lock").open("rb") as looked_at:
+            fcntl.flock(looked_at, fcntl.LOCK_SH)
+            gone = threading.Timer(0.2, lambda: fcntl.flock(looked_at, fcntl.LOCK_UN))
+            gone.start()
+            with locked(tmp_path):
+                gone.join()
 
     def test_it_is_free_again(self, tmp_path: Path) -> None:
         for _ in range(2):
