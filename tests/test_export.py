@@ -76,6 +76,23 @@ def test_a_model_that_ctranslate2_does_not_have_is_refused(tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+def test_a_task_whose_sentences_have_more_than_eos_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    options = ["trainer.max_update=1", "trainer.validate_interval=0"]
+    run_dir = train(tmp_path / "bos", *options, "task.prepend_bos=true")
+    with pytest.raises(ConfigError) as raised:
+        export.run(*configured([f"checkpoint={run_dir}", f"output={tmp_path / 'out'}"], "export"))
+    assert raised.value.faults == ["task.prepend_bos=True: CTranslate2 is not told of it here"]
+
+
+def test_layers_that_are_left_have_their_weights_in_ctranslate2(tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")  # which compares its scores with the model's
+    deep = ["model.encoder_layers=3", "model.encoder_layers_to_keep=[0,2]", "model.decoder_layers_to_keep=[1]"]
+    options = ["model.decoder_layers=2", "trainer.max_update=1", "trainer.validate_interval=0"]
+    run_dir = train(tmp_path / "pruned", *deep, *options)
+    assert (exported(run_dir, tmp_path / "out", "ctranslate2") / "model.bin").is_file()
+
+
 def test_safetensors_hold_the_weights_by_name(run_dir: Path, tmp_path: Path) -> None:
     directory = exported(run_dir, tmp_path, "safetensors")
     weights, expected = load_file(directory / "model.safetensors"), restore(run_dir).model.state_dict()

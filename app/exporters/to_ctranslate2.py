@@ -27,6 +27,12 @@ NEUTRAL = {  # options that CTranslate2 does not have, with the value that asks 
     "encoder_kv_heads": None,
     "decoder_kv_heads": None,
 }
+NEUTRAL_OF_TASK = {  # what else than pieces and eos stands in a sentence
+    "prepend_bos": False,
+    "langs": None,
+    "encoder_langtok": None,
+    "decoder_langtok": False,
+}
 PAD = "<blank>"  # what CTranslate2 calls <pad>
 
 
@@ -53,6 +59,13 @@ def faults(cfg: Mapping[str, Any]) -> Iterator[str]:
         yield f"model.decoder_output_dim={cfg['decoder_output_dim']}: must be decoder_embed_dim in CTranslate2"
 
 
+def faults_of_task(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """What of a task's sentences CTranslate2 would not be given: it puts eos alone around the pieces."""
+    for name, neutral in NEUTRAL_OF_TASK.items():
+        if cfg.get(name, neutral) != neutral:
+            yield f"task.{name}={cfg[name]}: CTranslate2 is not told of it here"
+
+
 def export(restored: Restored, directory: Path) -> None:
     """Write the model into the existing `directory`.
 
@@ -60,7 +73,7 @@ def export(restored: Restored, directory: Path) -> None:
     than the model does.
     """
     need_ctranslate2("format")
-    if found := list(faults(restored.cfg.model)):
+    if found := [*faults(restored.cfg.model), *faults_of_task(restored.cfg.task)]:
         raise ConfigError(found)
     spec = specification(restored)
     spec.validate()
@@ -80,7 +93,7 @@ def specification(restored: Restored) -> Any:
         ("decoder", transformer_spec.TransformerDecoderSpec),
     ):
         sides[side] = kind(
-            cfg[f"{side}_layers"],
+            len(getattr(restored.model, side).layers),
             cfg[f"{side}_attention_heads"],
             pre_norm=cfg[f"{side}_normalize_before"],
             no_final_norm=f"{side}.layer_norm.weight" not in weights.tensors,
@@ -120,7 +133,7 @@ class Weights:
         for norm in ("layer_norm", "layernorm_embedding"):
             if f"{side}.{norm}.weight" in self.tensors:
                 self.norm(getattr(spec, norm), f"{side}.{norm}")
-        for number, layer in enumerate(spec.layer):
+        for layer, (number, _) in zip(spec.layer, module.layers.named_children(), strict=True):
             self.fill_layer(layer, f"{side}.layers.{number}")
 
     def positions(self, module: Any, count: int, dim: int) -> Any:
