@@ -13,7 +13,7 @@ from app.ranges import between
 
 @dataclass
 class TransformerAlignConfig(TransformerConfig):
-    alignment_layer: int  # the decoder layer whose attention to the source is the alignment, from 0
+    alignment_layer: int  # the decoder layer whose attention to the source is the alignment, of all from 0
     alignment_heads: int  # how many of its heads, from the first one; the alignment is their mean
     full_context_alignment: bool  # the alignment is made by a pass of its own, which sees the whole target
 
@@ -21,6 +21,9 @@ class TransformerAlignConfig(TransformerConfig):
         yield from super().check()
         yield from between(self, 0, self.decoder_layers - 1, "alignment_layer")
         yield from between(self, 1, self.decoder_attention_heads, "alignment_heads")
+        kept = self.decoder_layers_to_keep
+        if kept is not None and self.alignment_layer not in kept:
+            yield f"alignment_layer={self.alignment_layer}: must be one of decoder_layers_to_keep={kept}"
         if self.no_cross_attention or self.cross_self_attention:
             yield "no_cross_attention, cross_self_attention: alignments need plain attention to the source; unset both"
 
@@ -30,7 +33,8 @@ class TransformerAlign(Transformer):
 
     def __init__(self, cfg: TransformerAlignConfig, task: Task):
         super().__init__(cfg, task)
-        self._alignment = (cfg.alignment_layer, cfg.alignment_heads)
+        kept = cfg.decoder_layers_to_keep or list(range(cfg.decoder_layers))
+        self._alignment = (kept.index(cfg.alignment_layer), cfg.alignment_heads)
         self._full_context = cfg.full_context_alignment
 
     def features_and_attention(self, batch: Batch) -> tuple[Tensor, Tensor]:

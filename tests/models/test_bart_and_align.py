@@ -60,6 +60,14 @@ def test_bart_starts_as_bert_does() -> None:
     assert model.classification_heads["kind"].out_proj.weight.shape == (3, 16)
 
 
+def test_an_alignment_comes_from_the_layer_of_that_number() -> None:
+    model = made("model=transformer_align", "model.alignment_layer=1", "model.decoder_layers_to_keep=[1]")
+    memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+    assert model.cross_attention(torch.tensor([[2, 8]]), memory).shape == (1, 2, 3)
+    with pytest.raises(ConfigError, match=r"alignment_layer=0: must be one of decoder_layers_to_keep=\[1\]"):
+        made("model=transformer_align", "model.alignment_layer=0", "model.decoder_layers_to_keep=[1]")
+
+
 @pytest.mark.parametrize("full_context", [False, True])
 def test_what_an_alignment_sees(full_context: bool) -> None:
     model = made("model=transformer_align", "model.alignment_layer=0", f"model.full_context_alignment={full_context}")
