@@ -22,9 +22,10 @@ def run(cfg: AverageConfig, plugins: dict[str, Any]) -> None:
     from app.assembly import ASSETS
     from app.run_config import CONFIG, stored
     from app.runtime.checkpoint import Checkpoints
+    from app.user_packages import FILE_NAME as PACKAGES_FILE
 
     home, output = Path(cfg.run), Path(cfg.output)
-    copied = [home / CONFIG, home / ASSETS, *(home / ASSETS).rglob("*")]
+    copied = [home / CONFIG, home / PACKAGES_FILE, home / ASSETS, *(home / ASSETS).rglob("*")]
     if (link := next((path for path in copied if path.is_symlink()), None)) is not None:
         raise CheckpointError(f"{link}: is a link; put the file itself there")
     settings = CheckpointConfig(**stored(home / CONFIG)["checkpoint"])
@@ -33,7 +34,8 @@ def run(cfg: AverageConfig, plugins: dict[str, Any]) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         shutil.copytree(home / ASSETS, output / ASSETS)
-        shutil.copy2(home / CONFIG, output / CONFIG)
+        for name in filter(lambda name: (home / name).is_file(), (CONFIG, PACKAGES_FILE)):
+            shutil.copy2(home / name, output / name)
     except OSError as error:
         raise StorageError(f"{output}: {error.strerror or error}; free space there or give another output") from None
     num_updates = max(checkpoint.num_updates for checkpoint in chosen)

@@ -100,6 +100,14 @@ def test_what_an_average_cannot_copy_is_told(run_dir, tmp_path):
         average.run(*configured([f"run={run_dir}", f"output={tmp_path / 'file' / 'below'}", "last=1"], "average"))
 
 
+def test_an_average_knows_where_the_runs_packages_were(run_dir, tmp_path):
+    owned = tmp_path / "owned"
+    shutil.copytree(run_dir, owned)
+    (owned / "packages.json").write_text('{"my_module": "/gone/my_module"}')
+    average.run(*configured([f"run={owned}", f"output={tmp_path / 'out'}", "last=2"], "average"))
+    assert (tmp_path / "out" / "packages.json").read_text() == '{"my_module": "/gone/my_module"}'
+
+
 LINES = ["ba be bi", "", "gu", "do da du do bi be", "ka"]
 
 
