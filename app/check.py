@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from app.config import AUTO
 from app.errors import ConfigError
 from app.plugins import configure
 from app.schema import join, typed
@@ -87,7 +88,7 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
         yield "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true"
     for side in ("source", "target"):
         longest = getattr(task, f"max_{side}_positions", 0)
-        if batching is not None and 0 < batching.max_tokens < longest:
+        if batching is not None and batching.max_tokens != AUTO and batching.max_tokens < longest:
             limit = f"task.max_{side}_positions={longest}"
             yield f"batching.max_tokens={batching.max_tokens}: smaller than {limit}; raise the one or lower the other"
     if checkpoint is not None and trainer is not None and "scorer" in plugins:
@@ -106,6 +107,8 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
     if trainer is not None:
         yield from device_faults(trainer.device)
     if getattr(sections.get("distributed"), "strategy", "") == "fsdp":
+        if batching is not None and batching.max_tokens == AUTO:
+            yield "batching.max_tokens=auto: distributed=fsdp cannot try what only one process refuses; give a number"
         for name in ("encoder_layerdrop", "decoder_layerdrop"):
             if getattr(model, name, 0):
                 yield f"model.{name}={getattr(model, name)}: distributed=fsdp runs every layer everywhere; choose ddp"

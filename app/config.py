@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.ranges import at_least, between, one_of, positive, writable_directory
+from app.errors import ConfigError
+from app.ranges import at_least, between, one_of, positive, positive_or, writable_directory
+
+AUTO = "auto"
 
 
 @dataclass
@@ -85,7 +88,7 @@ class CheckpointConfig:
 class BatchingConfig:
     """How sentences are put into batches."""
 
-    max_tokens: int  # most tokens of a training batch on either side, padding counted
+    max_tokens: Any  # most tokens of a training batch on either side, padding counted; auto: what memory holds
     max_sentences: int  # most sentences of a batch; 0: no limit
     max_tokens_valid: int  # most tokens of a validation batch
     shuffle: bool  # false: batches in order of length, for debugging
@@ -97,12 +100,20 @@ class BatchingConfig:
     worker_timeout: float  # seconds to wait for a batch of such a process before giving up
 
     def check(self) -> Iterator[str]:
-        yield from positive(self, "max_tokens", "max_tokens_valid", "worker_timeout")
+        yield from positive_or(self, AUTO, "max_tokens")
+        yield from positive(self, "max_tokens_valid", "worker_timeout")
         yield from at_least(self, 0, "max_sentences", "prefetch", "num_workers")
         yield from one_of(self, "order", "lengths", "fairseq")
         yield from positive(self, "required_batch_size_multiple")
         if self.required_batch_size_multiple > 1 and self.order != "fairseq":
             yield f"required_batch_size_multiple={self.required_batch_size_multiple}: is for order=fairseq only"
+
+    @property
+    def most_tokens(self) -> int:
+        """`max_tokens` as a number. Raises ConfigError where it is `auto`, and none was found yet."""
+        if not isinstance(self.max_tokens, int):
+            raise ConfigError([f"batching.max_tokens={self.max_tokens}: is found by app.train; give a number here"])
+        return self.max_tokens
 
 
 @dataclass
@@ -260,6 +271,8 @@ class PreprocessConfig:
         yield from writable_directory(self, "cache_dir")
         yield from one_of(self, "format", "cache", "fairseq")
         yield from positive(self, "num_shares")
+        if self.batching.max_tokens == AUTO:
+            yield "batching.max_tokens=auto: is found by app.train; give a number here"
         if not 0 <= self.share < max(1, self.num_shares):
             yield f"share={self.share}: must be from 0 to num_shares - 1, which is {self.num_shares - 1}"
         if (self.format == "fairseq") != (self.output is not None):

@@ -23,6 +23,14 @@ def positive(cfg: Any, *names: str) -> Iterator[str]:
             yield f"{name}={getattr(cfg, name)}: must be greater than 0"
 
 
+def positive_or(cfg: Any, word: str, *names: str) -> Iterator[str]:
+    """Fields, typed `Any`, that must be a whole number greater than zero, or this word."""
+    for name in names:
+        value = getattr(cfg, name)
+        if value != word and (type(value) is not int or value <= 0):
+            yield f"{name}={value}: must be a whole number greater than 0, or {word}"
+
+
 def between(cfg: Any, low: float, high: float, *names: str) -> Iterator[str]:
     """Fields that must lie in low..high, both included."""
     for name in names:

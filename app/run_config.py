@@ -26,16 +26,22 @@ def check_same_run(cfg: TrainConfig, run_dir: Path) -> None:
     if not cfg.checkpoint.resume:
         fault = f"checkpoint.resume=false: the checkpoints of {run_dir} would be overwritten; give another run_dir"
         raise ConfigError([fault])
-    before, now = stored(run_dir / CONFIG), values_of(cfg)
-    shapes = shaping(before).keys() | shaping(now).keys()
+    before = stored(run_dir / CONFIG)
     may_differ = tuple(f"{key}." for key in cfg.checkpoint.may_differ)
-    changes = differences(comparable(before), comparable(now))
-    refused = [line for key, line in changes.items() if key in shapes and not f"{key}.".startswith(may_differ)]
+    refused = [line for key, line in shaping_changes(before, cfg).items() if not f"{key}.".startswith(may_differ)]
     if refused:
         mend = "give another run_dir, the old settings, or name what may change in checkpoint.may_differ"
         raise ConfigError([f"run_dir={run_dir}: holds a run with other settings; {mend}", *refused])
-    for line in changes.values():
+    for line in differences(comparable(before), comparable(values_of(cfg))).values():
         logger.info("changed since the last start: %s", line)
+
+
+def shaping_changes(before: Mapping[str, Any], cfg: TrainConfig) -> dict[str, str]:
+    """The settings that shape the result and are not as they were, each with a line that says so."""
+    now = values_of(cfg)
+    shapes = shaping(before).keys() | shaping(now).keys()
+    changes = differences(comparable(before), comparable(now))
+    return {key: line for key, line in changes.items() if key in shapes}
 
 
 def comparable(values: Mapping[str, Any]) -> dict[str, Any]:

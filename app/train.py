@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli import command
-from app.config import TrainConfig
+from app.config import AUTO, TrainConfig
 
 if TYPE_CHECKING:  # torch comes later, so that --help is quick
     from app.interfaces import Task
@@ -36,6 +36,7 @@ def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> floa
 
     from app.assembly import build, num_parameters
     from app.beginnings import resume, start_from
+    from app.fitting import find_max_tokens
     from app.runtime.lock import locked
     from app.runtime.memory import keep_buffers
     from app.runtime.outcome import noted
@@ -64,6 +65,8 @@ def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> floa
             resume(cfg, trainer, newest)
         elif cfg.checkpoint.finetune_from is not None:
             start_from(cfg, trainer, Path(cfg.checkpoint.finetune_from))
+        if cfg.batching.max_tokens == AUTO:
+            find_max_tokens(cfg, trainer)
         trackers.start(asdict(cfg), trainer.num_updates)
         try:
             trainer.train()
@@ -77,10 +80,12 @@ def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> floa
 def prepared_task(cfg: TrainConfig, plugins: dict[str, Any], is_first: bool) -> "Task":
     """The task with its vocabularies: those of the run that is gone on with, else those learnt from the text."""
     from app.assembly import ASSETS
+    from app.fitting import take_found
     from app.run_config import check_same_run, run_dir_of, save_config
     from app.runtime.checkpoint import Checkpoints
 
     run_dir = Path(cfg.run_dir)
+    take_found(cfg)
     there = Checkpoints(cfg.checkpoint, run_dir).all()
     if there and is_first:
         check_same_run(cfg, run_dir)

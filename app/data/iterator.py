@@ -58,7 +58,7 @@ class EpochIterator:
         chosen = repeat_by_weight(self._dataset.weights, rng)
         if cfg.order == "fairseq":
             return self._as_fairseq(chosen)
-        return self._grouped(chosen, cfg.max_tokens, rng if cfg.shuffle else None, "batching.max_tokens")
+        return self._grouped(chosen, cfg.most_tokens, rng if cfg.shuffle else None, "batching.max_tokens")
 
     def _grouped(self, chosen: Indices, max_tokens: int, rng: np.random.Generator | None, limit: str) -> list[Indices]:
         """The batches of these samples, group by group where the data set has groups, then in random order."""
@@ -81,7 +81,7 @@ class EpochIterator:
     def _as_fairseq(self, chosen: Indices) -> list[Indices]:
         """fairseq's batches of these samples, group by group where there are groups, in its order of the epoch."""
         cfg, dataset, batches = self._cfg, self._dataset, []
-        limits = (cfg.max_tokens, cfg.max_sentences, cfg.required_batch_size_multiple)
+        limits = (cfg.most_tokens, cfg.max_sentences, cfg.required_batch_size_multiple)
         for rows in self._of_each_group(chosen):
             source, target = dataset.source_lengths[rows], dataset.target_lengths[rows]
             order, longest = ordered_indices(source, target, cfg.seed), np.maximum(source, target)

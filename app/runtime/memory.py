@@ -6,6 +6,13 @@ import sys
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
+def give_back() -> None:
+    """Freed memory goes back to the kernel after all, so that what is used next can be measured."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def keep_buffers() -> bool:
     """Tell glibc's malloc to serve large blocks from a heap that it keeps. False where there is no such malloc."""
     if not sys.platform.startswith("linux"):
