@@ -27,7 +27,7 @@ from app.runtime.placement import GradientSums, Whole
 from app.runtime.precision import PreciseOptimizer
 from app.runtime.saver import Saver
 from app.runtime.seeds import set_seed
-from app.runtime.signals import StopSignals
+from app.runtime.signals import SAVED, StopSignals
 from app.stopping import Stopping
 from app.trackers.fanout import Trackers
 
@@ -278,7 +278,7 @@ class Trainer:
         self.each_callback(lambda callback: callback.on_end(self))
         if self.stopping.signal:
             self.signals.pass_on(self.stopping.signal, self.workers.is_first)
-            raise Stopped("stopped by a signal, state saved; the same command goes on", self.stopping.signal)
+            raise Stopped(SAVED, self.stopping.signal)
 
     def log_training(self) -> None:
         assert self.itr is not None

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from app.config import DistributedConfig
-from app.errors import ConfigError, RankError
+from app.errors import ConfigError, RankError, Stopped
 
 A_DAY = 86400.0
 LAST_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
@@ -182,7 +182,12 @@ def joined(cfg: DistributedConfig) -> Iterator[Workers]:
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     dist.init_process_group(backend_of(cfg), timeout=timedelta(seconds=A_DAY))
     try:
-        yield Workers(cfg, place.rank, place.world_size)
+        workers = Workers(cfg, place.rank, place.world_size)
+        try:
+            yield workers
+        except Stopped:  # all of them: the first may still have trackers to end, and a launcher ends who is left
+            workers.wait()
+            raise
     except RuntimeError as error:
         if not is_lost_contact(error):
             raise

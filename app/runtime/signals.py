@@ -7,6 +7,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+SAVED = "stopped by a signal, state saved; the same command goes on"
 ECHO = 1.0  # seconds in which a launcher and a scheduler, or a terminal, may have sent the same signal
 
 

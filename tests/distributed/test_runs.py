@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import torch
 
 from app.compose import CONF
-from app.errors import RankError
+from app.errors import RankError, Stopped, UserError
 from app.runtime.checkpoint import Checkpoint
+from app.runtime.launch import end_of, first_code
 from tests.runs import TINY, train
 
 TWO = ["distributed=ddp", "distributed.nproc_per_node=2"]
@@ -35,10 +37,9 @@ def same_weights(one: Path, other: Path) -> bool:
 
 def code_of(directory: Path, *overrides: str, corpus: Path | None = None) -> int:
     """The exit code of a run that does not end well."""
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(UserError) as ended:
         train(directory, *TWO, *BATCHES, *overrides, corpus=corpus)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+    return ended.value.exit_code
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +53,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.fault("F22")
 def test_two_processes_then_one_then_two_are_one(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM to one of two ends both with a checkpoint; every leg takes the batches that one process takes."""
-    corpus = alone.parent / "corpus"
+    """SIGUSR2 to one of two ends both with a checkpoint, and then has the job of their launcher queued again; every leg
+    takes the batches that one process takes."""
+    corpus, queued = alone.parent / "corpus", []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: queued.append(newest(tmp_path / "run").num_updates))
     with monkeypatch.context() as patch:
-        patch.setenv("FAULT", "term:update@3#1")
-        assert code_of(tmp_path, "trainer.max_update=14", corpus=corpus) == 143
+        patch.setenv("FAULT", "usr2:update@3#1")
+        assert code_of(tmp_path, "trainer.max_update=14", corpus=corpus) == 140
+    signal.signal(signal.SIGUSR2, before)
+    assert queued == [newest(tmp_path / "run").num_updates]
     assert newest(tmp_path / "run").num_updates in (3, 4)
     train(tmp_path, *BATCHES, "trainer.update_freq=2", "trainer.max_update=8", corpus=corpus)
     run_dir = train(tmp_path, *TWO, *BATCHES, "trainer.max_update=14", corpus=corpus)
@@ -75,6 +80,14 @@ def test_torchrun_starts_the_same_run(alone: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("stopped after 14 updates") == 1  # the second process says nothing
     assert same_weights(tmp_path / "run", alone)
+
+
+def test_the_reason_is_that_of_the_rank_that_failed_first() -> None:
+    assert first_code([3, 8], 8) == 3  # rank 1 noticed, and was gone before rank 0
+    assert first_code([8, -9], 8) == 8
+    assert first_code([8, 6], 6) == 6
+    assert isinstance(end_of(143), Stopped)
+    assert (end_of(143).exit_code, end_of(3).exit_code) == (143, 3)
 
 
 @pytest.mark.fault("F19")
