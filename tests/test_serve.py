@@ -14,6 +14,7 @@ pytest.importorskip("prometheus_client")
 from starlette.testclient import TestClient
 
 from app.config import ServeConfig
+from app.errors import DataError
 from app.inference import load_generator
 from app.interfaces import Translation
 from app.serving.application import PAGE, application
@@ -76,6 +77,7 @@ def test_lines_are_answered_in_order_with_the_n_best(client: TestClient) -> None
         ('{"lines": "a"}', 422, "list of texts"),
         ('{"lines": [1]}', 422, "list of texts"),
         ('{"lines": ["a\\nb"]}', 422, "without line breaks"),
+        ('{"lines": ["a\\ud800"]}', 422, "surrogate"),
         ('{"lines": []}', 422, "1 to 4, not 0"),
         ('{"lines": ["a", "a", "a", "a", "a"]}', 422, "1 to 4, not 5"),
         ('{"lines": ["a"], "nbest": true}', 422, "nbest"),
@@ -149,6 +151,29 @@ def test_what_waits_is_translated_together_and_a_full_queue_refuses(model: Shout
 
     assert asyncio.run(scene()) == [["A"], ["B"], ["C", "D"]]
     assert model.batches == [["a"], ["b", "c", "d"]]
+
+
+def test_one_bad_request_does_not_fail_those_beside_it(model: Shouting) -> None:
+    async def scene() -> list[object]:
+        batcher = Batcher(model.generate, max_batch_lines=3, max_queue_lines=4)
+        requests = [asyncio.create_task(batcher.submit([line], 5)) for line in ("a", "fail", "b")]
+        await asyncio.sleep(0)
+        running = asyncio.create_task(batcher.run())
+        found = await asyncio.gather(*requests, return_exceptions=True)
+        running.cancel()
+        return [str(each) if isinstance(each, Exception) else each[0][0].text for each in found]  # type: ignore[index]
+
+    assert asyncio.run(scene()) == ["A", "out of order", "B"]
+    assert model.batches == [["a", "fail", "b"], ["a"], ["fail"], ["b"]]
+
+
+def test_a_line_that_cannot_be_split_is_the_clients_fault(model: Shouting) -> None:
+    def translate(lines: list[str]) -> list[list[Translation]]:
+        raise DataError("one word and too long for the model")
+
+    with TestClient(application(config(), model, translate)) as client:
+        response = client.post("/translate", json={"lines": ["a"]})
+    assert (response.status_code, response.json()) == (422, {"error": "one word and too long for the model"})
 
 
 def test_a_trained_model_is_served_with_its_attention(tmp_path: Path) -> None:

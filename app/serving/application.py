@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from app.config import ServeConfig
+from app.errors import DataError
 from app.interfaces import Generator, Translation
 from app.serving.batcher import Batcher, Full
 
@@ -104,6 +105,8 @@ class Server:
             raise HTTPException(429, fault, headers={"Retry-After": "1"}) from None
         except HTTPException:
             raise
+        except DataError as error:
+            raise HTTPException(422, str(error)) from None
         except Exception:
             log.exception("a batch failed")
             raise HTTPException(500, "the translation failed; the server's log says why") from None
@@ -137,11 +140,18 @@ class Server:
         lines, nbest = asked["lines"], asked.get("nbest", 1)
         if not isinstance(lines, list) or not all(isinstance(line, str) and "\n" not in line for line in lines):
             raise HTTPException(422, "lines: must be a list of texts without line breaks")
+        if not all(map(is_unicode, lines)):
+            raise HTTPException(422, "lines: half of a surrogate pair is no text")
         if not 1 <= len(lines) <= self.cfg.max_lines:
             raise HTTPException(422, f"lines: must be 1 to {self.cfg.max_lines}, not {len(lines)}")
         if not isinstance(nbest, int) or isinstance(nbest, bool) or nbest < 1:
             raise HTTPException(422, "nbest: must be a whole number, 1 or more")
         return lines, nbest
+
+
+def is_unicode(line: str) -> bool:
+    """Whether a text can be written: JSON may name one half of a UTF-16 pair alone."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in line)
 
 
 async def within(seconds: float, work: Awaitable[Any], status: int, fault: str) -> Any:

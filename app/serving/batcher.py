@@ -70,14 +70,17 @@ class Batcher:
         return batch
 
     async def answer(self, batch: list[Waiting], thread: ThreadPoolExecutor) -> None:
+        """Translate these requests together; where that fails each by itself, so that one does not fail the others."""
         lines = [line for waiting in batch for line in waiting.lines]
         for tell in self.observers:
             tell(len(lines))
         try:
             found = iter(await asyncio.get_running_loop().run_in_executor(thread, self.translate, lines))
-        except Exception as error:  # is each client's to hear, and no end of the server
+        except Exception as error:  # is the client's to hear, and no end of the server
             for waiting in batch:
-                if not waiting.answer.done():
+                if not waiting.answer.done() and len(batch) > 1:
+                    await self.answer([waiting], thread)
+                elif not waiting.answer.done():
                     waiting.answer.set_exception(error)
             return
         for waiting in batch:
