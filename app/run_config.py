@@ -1,6 +1,7 @@
 """A run's configuration in its directory: written, read back, and compared with a later command's. No torch here."""
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -67,12 +68,15 @@ def shaping(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def save_config(cfg: TrainConfig, run_dir: Path) -> None:
-    """Write the resolved configuration. Raises StorageError."""
+    """Write the resolved configuration, whole or not at all. Raises StorageError."""
     path = run_dir / CONFIG
     temporary = path.with_suffix(".tmp")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(values_of(cfg))), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.create(values_of(cfg))))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}; free space there or set run_dir elsewhere") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli import command
 from app.config import AUTO, TrainConfig
+from app.errors import StorageError
 
 if TYPE_CHECKING:  # torch comes later, so that --help is quick
     from app.interfaces import Task
@@ -96,8 +97,20 @@ def prepared_task(cfg: TrainConfig, plugins: dict[str, Any], is_first: bool) -> 
     task.prepare(Path(cfg.cache_dir))
     if is_first:
         save_config(cfg, run_dir)
-        task.save(run_dir / ASSETS)
+        if not there:  # what a run is gone on with must never be half written
+            save_task(task, run_dir / ASSETS)
     return task
+
+
+def save_task(task: "Task", directory: Path) -> None:
+    """Write what the task knows, to the disk itself. Raises StorageError."""
+    from app.runtime.storage import sync_all
+
+    try:
+        task.save(directory)
+        sync_all(directory)
+    except OSError as error:
+        raise StorageError(f"{directory}: {error.strerror}; free space there or set run_dir elsewhere") from None
 
 
 def evaluation(cfg: TrainConfig, plugins: dict[str, Any], task: "Task", workers: "Workers") -> Any:

@@ -23,12 +23,12 @@ def write_directory(path: Path, contents: Mapping[str, bytes], last: tuple[str, 
         temporary.mkdir()
         for name, content in (*contents.items(), last):
             _write(temporary / name, content)
-        _sync(temporary)
+        sync(temporary)
         if path.exists():
             move_aside(path, "replaced")
             reach("checkpoint.replaced")
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -92,9 +92,16 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return when a file, or a directory's names, are on the disk itself. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_all(directory: Path) -> None:
+    """`sync` of all that is below a directory, and of its own name."""
+    for path in (*directory.rglob("*"), directory, directory.parent):
+        sync(path)

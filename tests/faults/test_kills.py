@@ -127,6 +127,21 @@ def test_a_resume_that_forgets_anything_is_seen(
     record_property("tries", len(pieces) + 1)
 
 
+@pytest.mark.fault("F02")
+def test_a_run_that_is_gone_on_with_keeps_its_vocabularies_as_they_are(tmp_path: Path) -> None:
+    """They are not written again, so that no kill can leave a half of them."""
+    settings = ["trainer.max_update=3", "trainer.validate_interval_updates=0"]
+    victim = Victim(tmp_path / "run", *settings)
+    victim.here()
+    paths = [path for path in (victim.run_dir / "task").rglob("*") if path.is_file()]
+    before = [path.stat().st_ino for path in paths], [path.stat().st_mtime_ns for path in paths]
+    victim.overrides += ["trainer.max_update=4"]
+    victim.here()
+    assert newest(victim.run_dir).num_updates == 4
+    assert len(paths) > 1
+    assert ([path.stat().st_ino for path in paths], [path.stat().st_mtime_ns for path in paths]) == before
+
+
 POINTS = [f"{place}@{number}" for place in ("opened", "half", "written") for number in range(5, 9)]
 POINTS += ["renamed@2", "removed@1"]
 

@@ -38,6 +38,16 @@ def test_a_disk_without_room_for_checkpoints(tmp_path: Path) -> None:
     assert victim.here() == expected
 
 
+@pytest.mark.fault("F08")
+def test_a_disk_without_room_for_the_vocabularies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.runtime.storage.sync_all", full)
+    with pytest.raises(StorageError, match="run/task: No space left on device; free space there"):
+        Victim(tmp_path / "run", *SHORT).here()
+
+
 @pytest.fixture
 def full_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The second checkpoint of this process does not fit."""
