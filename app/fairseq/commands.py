@@ -8,6 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from app.compose import CONF
 from app.errors import ConfigError
 from app.fairseq.equivalents import Equivalent, Fields, by_name, chosen, equivalent
 from app.fairseq.features import FEATURES
@@ -28,6 +31,7 @@ UNGIVEN_VALUES: dict[str, Any] = {  # of options that fairseq has another value 
     "lr_scheduler.phase_ratio": None,
 }
 UNGIVEN_OF_ADAM = {"optimizer.betas": [0.9, 0.999]}
+REFINING_TASK, REFINEMENT = "translation_lev", "iterative_refinement"
 NO_LIMIT = 1_000_000  # tokens of a batch that is bounded by its sentences alone
 
 
@@ -155,7 +159,10 @@ def finish_train(name: str, options: dict[str, Any], flags: Sequence[Flag], fiel
         over.setdefault("batching.max_tokens_valid", over["batching.max_tokens"])
     over.setdefault("precision", "fp32")
     over.setdefault("tokenizer", "pretokenized")
-    if "trainer.decode_valid" in over:
+    if over["task"] == REFINING_TASK:
+        refine(found)
+        over.setdefault("trainer.decode_valid", False)
+    elif "trainer.decode_valid" in over:
         for key, value in {"search.max_len_a": 0.0, "search.max_len_b": 200}.items():
             over.setdefault(key, value)
     else:
@@ -168,6 +175,16 @@ def finish_train(name: str, options: dict[str, Any], flags: Sequence[Flag], fiel
     if "joined_dictionary" in fields_with_ours(over):
         over["task.joined_dictionary"] = shares_all(over)
     return "train", found
+
+
+def refine(found: Equivalent) -> None:
+    """Choose the search of models that refine drafts, and leave what it does not have."""
+    over, there = found.overrides, OmegaConf.load(CONF / "search" / f"{REFINEMENT}.yaml")
+    over["search"] = REFINEMENT
+    for name in [key.partition(".")[2] for key in over if key.startswith("search.")]:
+        if name not in there:
+            del over[f"search.{name}"]
+            found.left[name] = f"search={REFINEMENT} does not have it"
 
 
 def fields_with_ours(overrides: Mapping[str, Any]) -> set[str]:
@@ -195,6 +212,8 @@ def finish_generate(
     ):
         if key in found.overrides:
             found.overrides["search"] = search
+    if options.get("task") == REFINING_TASK or any(key.startswith("search.iter_decode") for key in found.overrides):
+        refine(found)
     if found.overrides.get("search") == "sampling":
         found.overrides.setdefault("search.sampling_topp", 0.0)
         found.overrides.setdefault("search.beam", 5)

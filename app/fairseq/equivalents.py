@@ -25,6 +25,7 @@ OURS = {  # fields that fairseq has no flag for, or has under another name with 
     *("norm_fn", "rotary_pos", "encoder_kv_heads", "decoder_kv_heads", "context_window", "betas", "eps", "rho", "lr"),
     *("mode", "ignore_pad_in_tails", "fused", "bias_correction", "max_update", "lr_decay_period"),
 }
+TASKS = {"translation_from_pretrained_bart": "translation"}  # what are options of another task here
 BPE = {"sentencepiece": "sentencepiece", "subword_nmt": "subword_bpe", "characters": "char"}
 Fields = Mapping[str, Mapping[str, Any]]  # group -> field -> type
 Overrides = Iterator[tuple[str, Any]]
@@ -174,6 +175,7 @@ SPECIAL: dict[str, Callable[[Any], Iterable[tuple[str, Any]]]] = {
     "arch": partial(choice, "model"),
     "a": partial(choice, "model"),
     **{group: partial(choice, group) for group in GROUPS[:-1]},
+    "task": lambda value: choice("task", TASKS.get(value, value)),
     "lr": rates,
     "learning_rate": rates,
     "eval_bleu_args": search_fields,

@@ -33,6 +33,11 @@ def first_rate(value: Any) -> float:
     return numbers_of(value)[0]
 
 
+def names_of(value: Any) -> list[str]:
+    """`de-en,fr-en`, or a list."""
+    return value.split(",") if isinstance(value, str) else list(value)
+
+
 def first_split(value: Any) -> str:
     return str(value).split(",")[0]
 
@@ -57,7 +62,7 @@ class Flag:
 
 CHOICES = (
     Flag("arch a", "model", "names of architectures are kept; `conf/model` has them all"),
-    Flag("task", "task"),
+    Flag("task", "task", "`translation_from_pretrained_bart` is `translation` with `task.langs`"),
     Flag("criterion", "criterion"),
     Flag("optimizer", "optimizer", "`optimizer=adam` is fairseq's, `optimizer=adamw` that of torch"),
     Flag("lr_scheduler", "lr_scheduler"),
@@ -74,7 +79,9 @@ TASK = (
     Flag("upsample_primary", "", "task.data takes directories with weights", stops=True, off=(1, "1")),
     Flag("shorten_method", "", "longer lines are left out and counted, never cut", stops=True),
     Flag("shorten_data_split_list", "", "see --shorten-method"),
-    Flag("load_alignments", "", "alignments are given to the task of that model", words="0", stops=True),
+    Flag("load_alignments", "task.load_alignments=true", words="0", stops=True),
+    Flag("langs", "task.langs", read=names_of, stops=True),
+    Flag("lang_pairs", "task.lang_pairs", read=names_of),
     Flag("num_batch_buckets", "", "shapes are bounded by batching.max_tokens"),
     Flag("dataset_impl", "", "mmap is read as it is; older kinds must be binarised again"),
     Flag("pad_to_fixed_length", "", "no row is padded to a fixed length", words="0"),
@@ -253,8 +260,12 @@ SEARCH = (
     Flag("retain_dropout", "", "not here", words="0"),
     Flag("retain_dropout_modules", "", "not here", words="+"),
     Flag("no_early_stop no_beamable_mm no_seed_provided", "", "not needed", words="0"),
-    Flag("iter_decode_max_iter iter_decode_eos_penalty iter_decode_with_beam", "", "of the refinement's search"),
-    Flag("iter_decode_force_max_iter retain_iter_history", "", "of the refinement's search", words="0"),
+    Flag("iter_decode_max_iter", "search.iter_decode_max_iter", "of `search=iterative_refinement`", whole),
+    Flag("iter_decode_eos_penalty", "search.iter_decode_eos_penalty", read=number),
+    Flag("iter_decode_with_beam", "search.iter_decode_with_beam", read=whole),
+    Flag("iter_decode_force_max_iter", "search.iter_decode_force_max_iter=true", words="0"),
+    Flag("iter_decode_with_external_reranker", "search.iter_decode_with_external_reranker=true", words="0"),
+    Flag("retain_iter_history", "search.retain_iter_history=true", words="0"),
     Flag("model_overrides", "", "give the values when the run is imported"),
     Flag("max_tokens", "max_tokens", read=whole),
     Flag("batch_size max_sentences", "", "max_tokens bounds batches"),

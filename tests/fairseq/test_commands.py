@@ -142,6 +142,9 @@ OTHERS = {
     "fairseq-interactive data-bin --path m.pt --input in.txt --buffer-size 100": (
         "python -m app.generate checkpoint=m input=in.txt buffer_size=100 output=fairseq"
     ),
+    "fairseq-generate data-bin --path m.pt --task translation_lev --iter-decode-max-iter 9 --beam 1 --print-step": (
+        "python -m app.generate data=data-bin checkpoint=m search=iterative_refinement search.iter_decode_max_iter=9"
+    ),
     "fairseq-eval-lm data-bin --path m.pt --max-tokens 512": (
         "python -m app.evaluate checkpoint=m data=data-bin max_tokens=512 split=test"
     ),
@@ -154,6 +157,38 @@ OTHERS = {
         "format=fairseq tokenizer=pretokenized task.joined_dictionary=false task.data=$T 'splits=[train,valid]'"
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            "--arch mbart_large --task translation_from_pretrained_bart --langs ar_AR,cs_CZ --prepend-bos",
+            "task=translation task.langs=[ar_AR,cs_CZ] task.prepend_bos=true task.joined_dictionary=true",
+        ),
+        (
+            "--arch multilingual_transformer --task multilingual_translation --lang-pairs de-en,fr-en",
+            "task=multilingual_translation task.lang_pairs=[de-en,fr-en]",
+        ),
+        (
+            "--arch transformer_align --load-alignments --alignment-layer 2",
+            "task.load_alignments=true model.alignment_layer=2",
+        ),
+        (
+            "--arch transformer --encoder-layerdrop 0.2 --decoder-layers-to-keep 0,2",
+            "model.encoder_layerdrop=0.2 model.decoder_layers_to_keep=[0,2]",
+        ),
+        (
+            "--arch cmlm_transformer --task translation_lev --eval-bleu --eval-bleu-args "
+            """'{"iter_decode_max_iter": 9, "beam": 5}'""",
+            "search=iterative_refinement search.iter_decode_max_iter=9 trainer.decode_valid=true",
+        ),
+    ],
+)
+def test_options_of_the_newer_plugins(given: str, expected: str) -> None:
+    words = set(translate(f"fairseq-train data-bin {given}").found.words())
+    assert set(expected.split()) <= words
+    assert not {"search.beam=5", "search.max_len_b=200"} & words
 
 
 @pytest.mark.parametrize("line", OTHERS)
