@@ -9,19 +9,19 @@ import torch
 from app.config import TrainConfig
 from app.errors import ConfigError
 from app.run_config import CONFIG, run_dir_of, stored
+from app.run_state import RESETS
 from app.runtime.checkpoint import Checkpoint, find
 from app.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-RESETS = ("optimizer", "lr_scheduler", "meters", "dataloader")  # what `checkpoint.reset_...` speaks of
 SHOWN = 20  # weights that were not taken are listed up to this number
 
 
 def resume(cfg: TrainConfig, trainer: Trainer, newest: Checkpoint) -> None:
     """Go on from a checkpoint of the run. Settings of the optimizer that `checkpoint.may_differ` names are new."""
     fresh = [dict(group) for group in trainer.optimizer.inner.param_groups]
-    trainer.load(newest)
+    trainer.state.load(newest)
     named = tuple(f"{key}." for key in cfg.checkpoint.may_differ)
     set_again(trainer.optimizer.inner, fresh, [key for key in cfg.optimizer if f"optimizer.{key}.".startswith(named)])
     logger.info("going on from %s", newest.path)
@@ -49,7 +49,7 @@ def start_from(cfg: TrainConfig, trainer: Trainer, path: Path) -> None:
         left_out = start.load_model(model, weights, settings.finetune_partial)
     if wanted:
         fresh = [dict(group) for group in trainer.optimizer.inner.param_groups]
-        trainer.load_state(start, start.state(), wanted)
+        trainer.state.load_parts(start, start.state(), wanted)
         set_again(trainer.optimizer.inner, fresh, list(cfg.optimizer))
     logger.info("starting from %s: %s", start.path, ", ".join(["weights", *wanted]))
     tell(left_out, len(trainer.model.state_dict()))

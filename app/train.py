@@ -75,7 +75,7 @@ def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> floa
             trackers.finish()
         if workers.is_first:
             conclude(run_dir, cfg.checkpoint, num_parameters(parts.model), task.generates)
-    return trainer.best
+    return trainer.judgement.best
 
 
 def prepared_task(cfg: TrainConfig, plugins: dict[str, Any], is_first: bool) -> "Task":

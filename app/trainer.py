@@ -1,9 +1,8 @@
 """The training flow. `Trainer.train` is the overview; what is not the flow is called from it by one verb each."""
 
 import logging
-import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,8 +15,10 @@ from app.config import CheckpointConfig, TrainerConfig
 from app.data.batch import Batch
 from app.errors import Stopped
 from app.interfaces import BatchIterator, Criterion, Loss, LRScheduler, Model, Shard, Task
+from app.judgement import Judgement
 from app.meters import Meters
-from app.runtime.checkpoint import Checkpoint, Checkpoints, Snapshot
+from app.run_state import RunState
+from app.runtime.checkpoint import Checkpoints
 from app.runtime.distributed import Workers
 from app.runtime.faults import asked, reach, spoil
 from app.runtime.gradients import GradientBuckets
@@ -77,6 +78,7 @@ class Trainer:
         self.device = next(self.model.parameters()).device
         self.checkpoints = Checkpoints(checkpoint, run_dir)
         self.saver = Saver(checkpoint, self.checkpoints)
+        self.judgement, self.state = Judgement(checkpoint), RunState(self)
         self.signals = StopSignals(self.workers.world_size > 1)
         self.stopping = Stopping(cfg, self.signals)
         self.numerics = Numerics(cfg.on_loss_spike, cfg.max_nonfinite_updates)
@@ -84,10 +86,6 @@ class Trainer:
         if asked():
             self.criterion.register_forward_hook(lambda _module, _args, loss: spoil(loss, self.attempt))
         self.epoch, self.num_updates = 1, 0
-        self.best: float | None = None  # of checkpoint.metric
-        self.num_validations_without_gain = 0
-        self.valid_metrics: dict[str, float] = {}
-        self.validated_at = self.validated_epoch = -1
         self.wall_before, self.started_at = 0.0, time.perf_counter()
         self.is_rehearsed = not cfg.try_longest_batch
         self.itr: BatchIterator | None = None  # of this epoch
@@ -117,7 +115,7 @@ class Trainer:
                 else:
                     self.after_epoch()
             self.finish()
-        return self.valid_metrics
+        return self.judgement.valid_metrics
 
     def batches(self, dataset: Any) -> BatchIterator:
         """This worker's batches of this epoch, from where a checkpoint left off."""
@@ -176,22 +174,9 @@ class Trainer:
             if self.workers.is_first:
                 note_skipped(path, self.num_updates, skipped)
             raise give_up(self.num_updates, self.numerics.num_skipped, self.optimizer.lr, path)
-        if verdict is Verdict.ROLL_BACK:
-            self.roll_back()
+        if verdict is Verdict.ROLL_BACK and self.state.roll_back():
+            self.each_callback(lambda callback: callback.on_start(self))
         return False
-
-    def roll_back(self) -> None:
-        """All but the place in the data becomes what the last checkpoint has; without one, nothing does."""
-        self.saver.wait()
-        self.workers.wait()
-        newest = self.checkpoints.newest()
-        if newest is None:
-            return
-        epoch, wall = self.epoch, self.train_wall
-        self.load(newest)
-        self.epoch, self.position = epoch, None
-        self.wall_before += wall - self.train_wall
-        self.each_callback(lambda callback: callback.on_start(self))
 
     def after_update(self, losses: list[Loss]) -> None:
         """Averages, the log, validation and checkpoints, each at its interval."""
@@ -202,33 +187,30 @@ class Trainer:
         if self.num_updates % self.cfg.log_interval == 0:
             self.log_training()
         validates = due(self.num_updates, self.cfg.validate_interval_updates)
-        saves = self.saves_now() or validates
+        saves = self.state.is_due() or validates
         if saves and self.itr is not None and len(self.itr):  # an epoch's last update is followed by `after_epoch`
             if validates:
                 self.validate_and_judge()
-            self.save()
+            self.state.save()
 
     def after_epoch(self) -> None:
         """Validation and a checkpoint at their intervals, with the scheduler's epoch step between them."""
         by_updates = due(self.num_updates, self.cfg.validate_interval_updates)
         validates = by_updates or due(self.epoch, self.cfg.validate_interval)
-        if validates and self.validated_at != self.num_updates:
+        if validates and not self.judgement.of_update(self.num_updates):
             self.validate_and_judge()
-        judged = self.valid_metrics[self.checkpoint_cfg.metric] if self.validated_epoch == self.epoch else None
-        self.lr_scheduler.step(self.epoch, judged)
+        self.lr_scheduler.step(self.epoch, self.judgement.of_epoch(self.epoch))
         self.each_callback(lambda callback: callback.after_epoch(self))
         self.epoch, self.itr = self.epoch + 1, None
         by_epochs = due(self.epoch - 1, self.checkpoint_cfg.save_interval)
-        if self.saves_now() or validates or by_epochs:
-            self.save()
+        if self.state.is_due() or validates or by_epochs:
+            self.state.save()
 
     def validate_and_judge(self) -> None:
-        self.validated_at, self.validated_epoch = self.num_updates, self.epoch
         with self.workers.patient():
-            self.valid_metrics = self.validate()
-        self.judge(self.valid_metrics[self.checkpoint_cfg.metric])
-        best = {} if self.best is None else {f"best_{self.checkpoint_cfg.metric}": self.best}
-        self.trackers.log("valid", self.num_updates, {**self.valid_metrics, **best, "epoch": self.epoch})
+            metrics = self.validate()
+        told = self.judgement.take(metrics, self.num_updates, self.epoch)
+        self.trackers.log("valid", self.num_updates, {**told, "epoch": self.epoch})
 
     def validate(self) -> dict[str, float]:
         """loss, nll_loss and ppl of the validation split, and what `evaluate` adds."""
@@ -248,33 +230,21 @@ class Trainer:
         meters.add_up(self.workers.gather)
         return meters.means() | (self.evaluate(model) if self.evaluate else {})
 
-    def judge(self, value: float) -> None:
-        """Note whether the checkpoint metric got better."""
-        sign = 1 if self.checkpoint_cfg.mode == "max" else -1
-        if math.isfinite(value) and (self.best is None or sign * value > sign * self.best):
-            self.best, self.num_validations_without_gain = value, 0
-        else:
-            self.num_validations_without_gain += 1
-
     def stop_reason(self) -> str | None:
         """Why no further update is made. Alone, a request counts at once; with others, when all know of it."""
         if self.workers.world_size == 1:
             self.stopping.learn(self.stopping.requests(self.train_wall))
-        return self.stopping.reason(self.num_updates, self.epoch, self.num_validations_without_gain)
+        return self.stopping.reason(self.num_updates, self.epoch, self.judgement.num_validations_without_gain)
 
     def finish(self) -> None:
         """The last validation, if the run has any, and checkpoint. A signal's stop is saved at once."""
         logger.info("stopped after %d updates: %s", self.num_updates, self.stop_reason())
-        validates = self.cfg.validate_interval or self.cfg.validate_interval_updates
-        if validates and not self.stopping.signal and self.validated_at != self.num_updates:
+        validates = bool(self.cfg.validate_interval or self.cfg.validate_interval_updates)
+        validates = validates and not self.stopping.signal and not self.judgement.of_update(self.num_updates)
+        if validates:
             self.validate_and_judge()
-            self.save(last=True)
-        else:
-            with self.workers.patient():
-                self.saver.wait()
-                newest = self.workers.of_first(self.saver.newest)
-            if newest != self.num_updates:
-                self.save(last=True)
+        if validates or not self.state.is_saved():
+            self.state.save(last=True)
         self.each_callback(lambda callback: callback.on_end(self))
         if self.stopping.signal:
             self.signals.pass_on(self.stopping.signal, self.workers.is_first)
@@ -287,75 +257,6 @@ class Trainer:
         metrics = {**self.meters.means(), **self.meters.rates(), **progress, "epoch": self.epoch}
         self.trackers.log("train", self.num_updates, metrics)
         self.meters = Meters()
-
-    def saves_now(self) -> bool:
-        """Whether an interval of updates or minutes is over; minutes are those of the first worker."""
-        is_due = self.saver.is_due(self.num_updates)
-        return bool(self.workers.of_first(is_due)) if self.checkpoint_cfg.save_interval_minutes else is_due
-
-    def save(self, last: bool = False) -> None:
-        """Have a checkpoint written while training goes on; the `last` one is waited for, and may be a StorageError."""
-        metrics = self.valid_metrics if self.validated_at == self.num_updates else {}
-        averaged = next((w for w in (c.averaged() for c in self.callbacks.values()) if w is not None), None)
-        averaged, state = self.sharding.gathered(averaged), self.sharding.gathered(self.state_dict())
-        with self.workers.patient(), self.sharding.opened(self.model, writes=False) as model:
-            held = (self.num_updates, model.state_dict(), averaged, state, metrics)
-            if self.workers.is_first:
-                copy = self.checkpoint_cfg.save_async and not last
-                self.saver.save(Snapshot.take(*held, copy=copy), last)
-            self.workers.wait()  # a rank that ended before the last checkpoint is whole would have the first one killed
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs beside the weights. Random draws need nothing (`train_step`)."""
-        return {
-            "num_updates": self.num_updates,
-            "numerics": self.numerics.state_dict(),
-            "iterator": self.itr.state_dict() if self.itr is not None else {"epoch": self.epoch, "num_samples": 0},
-            "metric": self.checkpoint_cfg.metric,
-            "best": self.best,
-            "num_validations_without_gain": self.num_validations_without_gain,
-            "validated_at": self.validated_at,
-            "validated_epoch": self.validated_epoch,
-            "valid_metrics": self.valid_metrics,
-            "train_wall": self.train_wall,
-            "criterion": self.criterion.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "lr_scheduler": self.lr_scheduler.state_dict(),
-            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
-        }
-
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of this run."""
-        state = checkpoint.state()
-        with self.sharding.opened(self.model, writes=True) as model:
-            checkpoint.load_model(model)
-        self.load_state(checkpoint, state, ("optimizer", "lr_scheduler", "meters", "dataloader"))
-        self.numerics.load_state_dict(state["numerics"])
-        for name in ("validated_at", "validated_epoch", "valid_metrics"):
-            setattr(self, name, state[name])
-        self.saver.newest = self.num_updates
-
-    def load_state(self, checkpoint: Checkpoint, state: dict[str, Any], parts: Collection[str]) -> None:
-        """Of `state`, that of a checkpoint of this run or another, the parts that `checkpoint.reset_...` speaks of."""
-        if "optimizer" in parts:
-            own = self.sharding.scattered_state(state["optimizer"]["optimizer"], self.optimizer.parameters)
-            self.optimizer.load_state_dict({**state["optimizer"], "optimizer": own})
-            self.criterion.load_state_dict(state["criterion"])
-            for name, callback in self.callbacks.items():
-                callback.load_state_dict(state["callbacks"].get(name, {}))
-                if "averaged.safetensors" in checkpoint.files:
-                    callback.load_averaged(self.sharding.scattered(checkpoint.tensors("averaged.safetensors")))
-        if "lr_scheduler" in parts:
-            self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-            self.num_updates = state["num_updates"]
-        if "meters" in parts:
-            self.wall_before = state["train_wall"]
-            if state["metric"] == self.checkpoint_cfg.metric:
-                self.best, self.num_validations_without_gain = state["best"], state["num_validations_without_gain"]
-        if "dataloader" in parts:
-            self.position = state["iterator"]
-            self.epoch = state["iterator"]["epoch"]
-        self.lr_scheduler.step_update(self.num_updates)
 
     @property
     def train_wall(self) -> float:

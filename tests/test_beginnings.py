@@ -52,7 +52,7 @@ def test_weights_alone_are_the_rule(begun: Any, first: Path) -> None:
     weights = saved(first).tensors("model.safetensors")
     assert all(torch.equal(trainer.model.state_dict()[name], weights[name]) for name in weights)
     assert not trainer.optimizer.inner.state
-    assert (trainer.num_updates, trainer.epoch, trainer.position, trainer.best) == (0, 1, None, None)
+    assert (trainer.num_updates, trainer.epoch, trainer.position, trainer.judgement.best) == (0, 1, None, None)
 
 
 def test_the_optimizers_state_may_come_along(begun: Any, first: Path) -> None:

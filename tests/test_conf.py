@@ -68,6 +68,7 @@ def test_closed_sections_are_complete() -> None:
     assert {key.partition(".")[0] for key in missing} <= {"task"} | SEVERAL
 
 
+WITHIN_TRAINER = {"judgement", "meters", "run_state", "stopping"}
 LAYERS = {  # who may import whom; every file may import the foundations
     "config": set(),
     "schema": set(),
@@ -92,7 +93,9 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "stopping": {"runtime"},
     "run_config": set(),
     "reporting": {"run_config", "runtime", "trackers"},
-    "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data", "meters", "stopping"},
+    "judgement": set(),
+    "run_state": {"runtime", "trainer"},  # the trainer's type, no more
+    "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data"} | WITHIN_TRAINER,
 }
 FOUNDATIONS = {"config", "schema", "ranges", "errors"}
 

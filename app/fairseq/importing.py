@@ -28,6 +28,7 @@ from app.interfaces import BatchIterator, Model, Task
 from app.plugins import configure
 from app.run_config import save_config
 from app.tasks.binarised import ready_tokenizer
+from app.tasks.language_symbols import language_symbols
 from app.tasks.text import Text
 from app.tokenizers import Tokenizer
 from app.trainer import Parts, Trainer
@@ -65,7 +66,7 @@ def import_checkpoint(cfg: ImportFairseqConfig, make_tokenizer: Callable[[], Tok
         trainer = trainer_at(train, run_dir, parts, checkpoint, family)
         restore_state(trainer, train, checkpoint, family, with_optimizer=not cfg.reset_optimizer)
         with trainer.saver:
-            trainer.save(last=True)
+            trainer.state.save(last=True)
     return found.words()
 
 
@@ -102,7 +103,9 @@ def read_texts(
     for lang in (source_lang, target_lang):
         if not re.fullmatch(r"[\w@.-]+", str(lang)):
             raise CheckpointError(f"{checkpoint.path}: refused, {lang!r} is no name of a language")
-    source, target = (dictionary(data, f"dict.{lang}.txt", []) for lang in (source_lang, target_lang))
+    languages = found.overrides.get("task.langs")  # mBART's, whose entries stand behind those of the dictionary
+    symbols = [] if languages is None else [*language_symbols(languages, "mbart"), "<mask>"]
+    source, target = (dictionary(data, f"dict.{lang}.txt", symbols) for lang in (source_lang, target_lang))
     joined = source == target
     found.overrides |= {"task.source_lang": source_lang, "task.target_lang": target_lang}
     found.overrides["task.joined_dictionary"] = joined
@@ -184,7 +187,7 @@ def trainer_at(train: TrainConfig, run_dir: Path, parts: Parts, checkpoint: Fair
     trainer.epoch = int(iterator.get("epoch", 1))
     trainer.wall_before = float(extra.get("previous_training_time", 0.0))
     if train.checkpoint.metric in SAME_METRICS and extra.get("best") is not None:
-        trainer.best = float(extra["best"])
+        trainer.judgement.best = float(extra["best"])
     if done := int(iterator.get("iterations_in_epoch", 0)):
         workers = checkpoint.options.get("distributed_training", checkpoint.options["model"])
         trainer.itr = within_epoch(

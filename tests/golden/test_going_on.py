@@ -74,7 +74,7 @@ def read_back(run_dir: Path) -> Trainer:
     task.load(run_dir / ASSETS)
     nothing: Any = Silent()
     trainer = Trainer(train.trainer, train.checkpoint, train.seed, run_dir, build(train, plugins, task), nothing)
-    trainer.load(find(run_dir, "loss", "min"))
+    trainer.state.load(find(run_dir, "loss", "min"))
     return trainer
 
 
@@ -88,7 +88,7 @@ def test_the_rest_of_the_run_is_fairseqs(case: Any, flatten: bool, tmp_path: Pat
         write_dictionary(tmp_path / "bin" / f"dict.{side}.txt", vocabulary(len(words)).pieces)
     run_import(path, tmp_path / "bin", tmp_path / "run")
     second = read_back(tmp_path / "run")
-    assert (second.num_updates, second.epoch, second.best) == (HALF, 3, 4.5)
+    assert (second.num_updates, second.epoch, second.judgement.best) == (HALF, 3, 4.5)
     assert second.optimizer.lr == pytest.approx(case.spec["updates"][HALF - 1]["lr_after"], rel=1e-9)
     run(second, case, case.spec["updates"][HALF:])
     assert second.optimizer.lr == pytest.approx(case.spec["updates"][-1]["lr_after"], rel=1e-9)
