@@ -3,6 +3,7 @@
 import logging
 import resource
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,18 @@ from app.trackers.jsonl import FILE_NAME, read_metrics
 logger = logging.getLogger(__name__)
 
 
-def conclude(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int, generates: bool = True) -> None:
-    """Draw the curves, print the table where log messages go, and say what to type next: see `Task.generates`."""
+def conclude(
+    run_dir: Path,
+    checkpoint: CheckpointConfig,
+    num_parameters: int,
+    generates: bool = True,
+    refines: bool = False,
+    lang_pairs: Sequence[str] = (),
+) -> None:
+    """Draw the curves, print the table where log messages go, and say what to type next.
+
+    `Task` says what `generates`, `refines` and `lang_pairs` are.
+    """
     curves: list[Path] = []
     try:
         curves = draw_curves([run_dir], run_dir)
@@ -34,10 +45,12 @@ def conclude(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int, g
         table.add_row(name, value)
     console = rich.get_console()
     console.print(table, markup=False, highlight=False)
+    several = lang_pairs if len(lang_pairs) > 1 else ()
     after = [f"curves     {shortest(path)}" for path in curves[:1]]
     if generates:
-        after += [f"score      python -m app.generate checkpoint={run_dir} split=test"]
-        after += [f"translate  python -m app.interactive checkpoint={run_dir}"]
+        given = "".join([" search=iterative_refinement" * refines, *(f" lang_pair={pair}" for pair in several[:1])])
+        after += [f"score      python -m app.generate checkpoint={run_dir} split=test{given}"]
+        after += [f"translate  python -m app.interactive checkpoint={run_dir}{given}"]
     else:
         after += [f"measure    python -m app.evaluate checkpoint={run_dir} split=test"]
     console.print(

@@ -74,7 +74,8 @@ def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> floa
         finally:
             trackers.finish()
         if workers.is_first:
-            conclude(run_dir, cfg.checkpoint, num_parameters(parts.model), task.generates)
+            told = task.generates, task.refines, task.lang_pairs
+            conclude(run_dir, cfg.checkpoint, num_parameters(parts.model), *told)
     return trainer.judgement.best
 
 

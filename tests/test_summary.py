@@ -59,6 +59,15 @@ def test_a_picture_that_cannot_be_drawn_is_only_a_warning(tmp_path, caplog, capf
     assert "app.interactive" in "".join(capfd.readouterr())
 
 
+def test_what_a_model_must_be_asked_with_is_said(run_dir, capfd):
+    conclude(run_dir, BLEU, 10, refines=True, lang_pairs=["en-de", "de-en"])
+    shown = "".join(capfd.readouterr()).splitlines()
+    wanted = [line for line in shown if line.endswith(" search=iterative_refinement lang_pair=en-de")]
+    assert [line.split()[0] for line in wanted] == ["score", "translate"]
+    conclude(run_dir, BLEU, 10, lang_pairs=["en-de"])
+    assert "lang_pair" not in "".join(capfd.readouterr())
+
+
 def test_what_generates_no_text_is_measured(run_dir, capfd):
     conclude(run_dir, BLEU, 10, generates=False)
     shown = "".join(capfd.readouterr())
