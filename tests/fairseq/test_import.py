@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from app import train
+from app.assembly import restore
 from app.errors import CheckpointError, ConfigError, DataError
 from app.fairseq.optimizer_state import STATES
 from app.runtime.checkpoint import find
@@ -167,6 +168,16 @@ def test_an_optimizer_state_of_other_parameters_is_refused(data: Path, weights: 
     with pytest.raises(CheckpointError, match=r"exp_avg of .* is \[3\] instead of .* reset_optimizer=true"):
         run_import(path, data, tmp_path / "run")
     run_import(path, data, tmp_path / "other", "reset_optimizer=true")
+
+
+def test_mbarts_languages_stand_behind_the_dictionary(weights: Any, tmp_path: Path) -> None:
+    for lang in ("xx", "yy"):
+        write_dictionary(tmp_path / "bin" / f"dict.{lang}.txt", ["a", "b"])
+    rows = {name: torch.rand(9, 16) for name in weights if "embed_tokens" in name or "output_projection" in name}
+    given = {"task": "translation_from_pretrained_bart", "langs": "xx,yy"}
+    words = run_import(saved(tmp_path / "m.pt", weights | rows, **given), tmp_path / "bin", tmp_path / "run")
+    assert {"task=translation", "task.langs=[xx,yy]", "task.joined_dictionary=true"} <= set(words)
+    assert restore(tmp_path / "run").task.source_vocabulary.pieces[4:] == ["a", "b", "[xx]", "[yy]", "<mask>"]
 
 
 def test_nag_goes_on_as_fairseq_steps() -> None:
