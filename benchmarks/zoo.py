@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -263,6 +264,18 @@ def configured(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
         return configure_node(compose("train", overrides), "train")
 
 
+def end_with_parent() -> None:
+    """Let this process end when the one that started it has, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def measured(
     rows: list[Row], data: str, tenth: bool, directory: Path, overrides: list[str], jobs: int
 ) -> Iterator[dict[str, Any]]:
@@ -270,7 +283,7 @@ def measured(
 
     def result(row: Row) -> dict[str, Any]:
         updates = max(1, row.updates // 10) if tenth else row.updates
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
             try:
                 return pool.submit(measure, row, data, updates, directory, overrides).result()
             except Exception as error:  # whatever goes wrong in a row, the others are measured

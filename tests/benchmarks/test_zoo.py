@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,25 @@ def test_a_row_that_fails_does_not_stop_the_others(data: Path, tmp_path: Path, m
     assert [result["row"] for result in results] == ["lstm", "transformer"]
     assert all("nothing" in result["error"] for result in results)
     assert "lstm" in capsys.readouterr().out
+
+
+def test_a_worker_ends_with_the_process_that_started_it() -> None:
+    worker = "import time; from benchmarks.zoo import end_with_parent; end_with_parent(); time.sleep(60)"
+    parent = f"""if __name__ == '__main__':
+    import multiprocessing, os
+    worker = multiprocessing.get_context('spawn').Process(target=exec, args=({worker!r},))
+    worker.start()
+    print(worker.pid, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+    run = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, timeout=60)
+    pid, deadline = int(run.stdout), time.monotonic() + 30
+    while Path(f"/proc/{pid}/cmdline").is_file() and time.monotonic() < deadline:
+        if not Path(f"/proc/{pid}/cmdline").read_bytes():  # ended, and nobody has asked how
+            break
+        time.sleep(0.1)
+    else:
+        assert not Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize(
