@@ -3,17 +3,18 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from app import cli
 from app.cli import command
 from app.errors import ConfigError
-from tests.faults.victims import SOAK
+from tests.faults.victims import SOAK, Record
 
 LANGUAGES = ["task.source_lang=xx", "task.target_lang=yy"]
 
@@ -269,25 +270,42 @@ malformed = st.one_of(
 
 
 @pytest.mark.fault("F27")
-@settings(
-    max_examples=300 if SOAK else 30,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    database=None,
-    derandomize=True,
-)
-@given(overrides=st.lists(malformed, min_size=10, max_size=10))
-@example(
-    ["+hydra=nan", "+=x", "sys=" + 5000 * "9", "scorer=" + 300 * "x", "scorer=${x}", "scorer.bleu=${x}", "scorer={a:1}"]
-)
-def test_malformed_overrides_never_give_a_traceback(overrides: list[str]) -> None:
-    """Ten at once: 300 of them, and 3,000 for `make faults`."""
+def test_malformed_overrides_never_give_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    """Ten at once: 300 of them, and 3,000 for `make faults`. None makes a directory or takes long."""
+    wanted, tried, slowest = 3000 if SOAK else 300, 0, 0.0
+    monkeypatch.chdir(tmp_path)
     cli.store_schema("score")
-    with pytest.raises(ConfigError) as refused:  # `ref` at least is missing
-        cli.check_command_line(cli.arguments("score", ["--", *overrides]))
-    for fault in refused.value.faults:
-        assert fault.isprintable()
-        assert len(fault) < 500
+
+    @settings(
+        max_examples=wanted // 10,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        derandomize=True,
+    )
+    @given(overrides=st.lists(malformed, min_size=10, max_size=10))
+    @example(
+        ["+hydra=nan", "+=x", "sys=" + 5000 * "9", "scorer=" + 300 * "x", "scorer=${x}", "scorer.bleu=${x}"]
+        + ["scorer={a:1}"]
+    )
+    def refuse(overrides: list[str]) -> None:
+        nonlocal tried, slowest
+        tried, began = tried + len(overrides), time.monotonic()
+        with pytest.raises(ConfigError) as refused:  # `ref` at least is missing
+            cli.check_command_line(cli.arguments("score", ["--", *overrides]))
+        slowest = max(slowest, time.monotonic() - began)
+        for fault in refused.value.faults:
+            assert fault.isprintable()
+            assert len(fault) < 500
+
+    refuse()
+    assert tried >= wanted
+    assert slowest < 20  # two seconds each
+    assert list(tmp_path.iterdir()) == []
+    record_property("tries", tried)
 
 
 def test_the_command_itself_says_so(here: Path) -> None:
