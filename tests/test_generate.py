@@ -195,6 +195,13 @@ def test_a_line_that_is_too_long_is_refused_by_name(generator_of):
         list(translate(generator_of(1, 4096), lines, None, 5))
 
 
+def test_phrases_do_not_make_a_line_too_long(run_dir):
+    given = configured("interactive", f"checkpoint={run_dir}", "search=lexically_constrained", "device=cpu")
+    _, generator = load_generator(*given)
+    phrases, long = "the cat\t" + " ".join(["der"] * 2000), " ".join(["the"] * 2000) + "\tder"
+    assert generator.too_long([phrases, long]) == [1]
+
+
 def command(name: str, *overrides: str, **options) -> subprocess.Popen:
     arguments = [sys.executable, "-m", f"app.{name}", *overrides, "search.max_len_b=9", "num_threads=1"]
     pipes = {stream: subprocess.PIPE for stream in ("stdin", "stdout", "stderr")}

@@ -72,6 +72,7 @@ class TextGenerator:
 
     def too_long(self, lines: list[str]) -> list[int]:
         """The numbers, from 0, of the lines that `generate` refuses."""
+        lines, _ = self._phrases(lines)
         encode, longest = self._source.tokenizer.encode, self._longest - self._frame.source_extra
         return [number for number, line in enumerate(lines) if len(encode(line)) >= longest]
 
