@@ -1,6 +1,7 @@
 """Which updates are taken, and what a batch that does not fit into memory becomes."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from app.errors import OutOfMemory
+from app.runtime import faults
 from app.runtime.checkpoint import Checkpoint
 from app.runtime.gradients import GradientBuckets
 from app.runtime.numerics import HISTORY, Numerics, Verdict
@@ -141,6 +143,26 @@ def test_the_longest_batch_is_tried_before_training(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Trainer, "forward_backward", seen)
     train(tmp_path, "batching.max_tokens=200", "trainer.max_epoch=1")
     assert sizes[0] == max(sizes[1:])
+
+
+@pytest.fixture
+def bad_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A loss and a gradient that are not finite, an update each."""
+    monkeypatch.setenv("FAULT", "nan:loss@3,inf:grad@5")
+    faults.asked.cache_clear()
+    yield
+    faults.asked.cache_clear()
+
+
+@pytest.mark.fault("F14")
+@pytest.mark.usefixtures("bad_numbers")
+def test_a_run_goes_on_past_updates_that_are_not_finite(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_dir = train(tmp_path, "batching.max_tokens=200", "trainer.max_update=8", "trainer.validate_interval=0")
+    assert "update 3: loss not finite, skipped" in caplog.text
+    assert "update 5: gradients not finite, skipped" in caplog.text
+    assert caplog.text.count("not finite") == 2
+    weights = Checkpoint.open(run_dir / "checkpoints" / "update_00000008").tensors("model.safetensors")
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
 
 
 @pytest.mark.fault("F15")
