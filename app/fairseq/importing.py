@@ -66,7 +66,7 @@ def import_checkpoint(cfg: ImportFairseqConfig, make_tokenizer: Callable[[], Tok
         trainer = trainer_at(train, run_dir, parts, checkpoint, family)
         restore_state(trainer, train, checkpoint, family, with_optimizer=not cfg.reset_optimizer)
         with trainer.saver:
-            trainer.save(last=True)
+            trainer.state.save(last=True)
     return found.words()
 
 
@@ -187,7 +187,7 @@ def trainer_at(train: TrainConfig, run_dir: Path, parts: Parts, checkpoint: Fair
     trainer.epoch = int(iterator.get("epoch", 1))
     trainer.wall_before = float(extra.get("previous_training_time", 0.0))
     if train.checkpoint.metric in SAME_METRICS and extra.get("best") is not None:
-        trainer.best = float(extra["best"])
+        trainer.judgement.best = float(extra["best"])
     if done := int(iterator.get("iterations_in_epoch", 0)):
         workers = checkpoint.options.get("distributed_training", checkpoint.options["model"])
         trainer.itr = within_epoch(
