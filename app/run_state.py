@@ -103,9 +103,9 @@ class RunState:
     def roll_back(self) -> bool:
         """All but the place in the data becomes what the last checkpoint has. False: there is none."""
         trainer = self.trainer
-        trainer.saver.wait()
-        trainer.workers.wait()
-        newest = trainer.checkpoints.newest()
+        with trainer.workers.patient(), trainer.workers.first_goes_ahead():  # what is damaged is moved aside once
+            trainer.saver.wait()
+            newest = trainer.checkpoints.newest()
         if newest is None:
             return False
         epoch, wall = trainer.epoch, trainer.train_wall
