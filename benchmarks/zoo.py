@@ -108,6 +108,12 @@ LSTM = ["model.encoder_embed_dim=256", "model.decoder_embed_dim=256", "model.dec
 LSTM_LM = ["model.decoder_embed_dim=256", "model.decoder_out_embed_dim=256"]
 NARROW = ["model.encoder_kernel_size_list=[3,7]", "model.decoder_kernel_size_list=[3,7]"]
 GATED = "[[256,3],[256,3],[256,3]]"
+SELF_ATTENTION = ["model=fconv_self_att", "model.encoder_embed_dim=256", f"model.encoder_layers={GATED}"]
+SELF_ATTENTION += [
+    f"model.decoder_layers={GATED}",
+    "model.self_attention=[true,true,true]",
+    "model.gated_attention=true",
+]
 ADAPTIVE = ["criterion=adaptive_loss", "model.adaptive_softmax_cutoff=[500,2000]"]
 ALIGNED = ["model.alignment_layer=1", "criterion=label_smoothed_cross_entropy_with_alignment"]
 DRAFTS = [*ENCODER_DECODER, "model.decoder_attention_heads=4", "model.decoder_normalize_before=true"]
@@ -148,6 +154,7 @@ ROWS = [
     Row("transformer_modern", "translation", ["model=transformer_modern", *ENCODER_DECODER], 350),
     Row("lstm", "translation", ["model=lstm", *LSTM, "model.encoder_bidirectional=true"], 350),
     Row("fconv", "translation", ["model=fconv", "model.encoder_embed_dim=256", f"model.encoder_layers={GATED}"], 350),
+    Row("fconv_self_att", "translation", SELF_ATTENTION, 350),
     Row(
         "lightconv",
         "translation",
