@@ -31,9 +31,7 @@ log = logging.getLogger("generate")
 SENTENCE, SPACE = re.compile(r"[.!?;:][\"')\]»”]*\s+|[。！？]+(?=\S)"), re.compile(r"\s+")  # where a line may be cut
 
 
-def load_generator(
-    cfg: TranslateConfig, plugins: Mapping[str, Any], data: str | None = None
-) -> tuple[Task, Generator]:
+def load_generator(cfg: TranslateConfig, plugins: Mapping[str, Any], data: str | None = None) -> tuple[Task, Generator]:
     """The first checkpoint's task, and a generator with the models of all: an ensemble, which shares vocabularies.
 
     `plugins` has the factories of `search` and `precision`.
