@@ -16,17 +16,16 @@ class RunState:
 
     def __init__(self, trainer: "Trainer"):
         self.trainer = trainer
+        self.is_late = False  # whether an interval of minutes is over by the first worker's clock, as all have heard
 
     def is_due(self) -> bool:
-        """Whether an interval of updates or minutes is over; minutes are those of the first worker."""
-        trainer = self.trainer
-        is_due = trainer.saver.is_due(trainer.num_updates)
-        by_minutes = trainer.checkpoint_cfg.save_interval_minutes
-        return bool(trainer.workers.of_first(is_due)) if by_minutes else is_due
+        """Whether an interval of updates or minutes is over."""
+        return self.trainer.saver.is_due(self.trainer.num_updates) or self.is_late
 
     def save(self, last: bool = False) -> None:
         """Have a checkpoint written while training goes on; the `last` one is waited for, and may be a StorageError."""
         trainer, sharding, workers = self.trainer, self.trainer.sharding, self.trainer.workers
+        self.is_late = False
         metrics = trainer.judgement.of_update(trainer.num_updates)
         averaged = next((w for w in (c.averaged() for c in trainer.callbacks.values()) if w is not None), None)
         averaged, state = sharding.gathered(averaged), sharding.gathered(self.state_dict())

@@ -151,9 +151,11 @@ class Trainer:
         return self.num_updates + self.numerics.num_skipped
 
     def agree(self, losses: list[Loss]) -> tuple[float, float]:
-        """What the losses count and their sum, over all workers; and all learn who asks to stop."""
+        """What the losses count and their sum, over all workers; and all learn who asks to stop, or to save."""
         own = [sum(loss.sample_size for loss in losses), sum(float(loss.value) for loss in losses)]
-        sample_size, loss, *requests = self.workers.total([*own, *self.stopping.requests(self.train_wall)])
+        own.append(float(self.workers.is_first and self.saver.is_late()))
+        sample_size, loss, is_late, *requests = self.workers.total([*own, *self.stopping.requests(self.train_wall)])
+        self.state.is_late = is_late > 0
         self.stopping.learn(requests)
         return max(sample_size, 1), loss
 

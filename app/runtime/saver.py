@@ -39,12 +39,14 @@ class Saver:
             self.wait()
 
     def is_due(self, num_updates: int) -> bool:
-        """Whether an interval of updates or minutes has passed. Raises StorageError for `stop`."""
+        """Whether an interval of updates has passed. Raises StorageError for `stop`."""
         if self._writing is not None and self._writing.done():
             self.wait()
-        by_updates = self.cfg.save_interval_updates > 0 and num_updates % self.cfg.save_interval_updates == 0
-        by_time = 0 < self.cfg.save_interval_minutes <= (time.monotonic() - self._saved_at) / 60
-        return by_updates or by_time
+        return self.cfg.save_interval_updates > 0 and num_updates % self.cfg.save_interval_updates == 0
+
+    def is_late(self) -> bool:
+        """Whether an interval of minutes has passed, by this process's clock."""
+        return 0 < self.cfg.save_interval_minutes <= (time.monotonic() - self._saved_at) / 60
 
     def save(self, snapshot: Snapshot, last: bool) -> None:
         """Write it when the save before is done. The `last` one is waited for, and raises StorageError in any case."""

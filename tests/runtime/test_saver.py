@@ -124,7 +124,7 @@ def test_when_a_save_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         due = []
         for n in range(1, 8):
             clock[0] += 50.0
-            if by_time.is_due(n):
+            if by_time.is_late():
                 due.append(n)
                 by_time.save(snapshot(n), last=False)
     assert due == [3, 6]
