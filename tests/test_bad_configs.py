@@ -126,7 +126,7 @@ BAD = [
     ("trainer.device=gpu", "trainer.device=gpu: must be auto, cpu, cuda"),
     ("checkpoint.mode=least", "checkpoint.mode=least: must be one of min, max"),
     ("checkpoint.metric=blue", "checkpoint.metric=blue: this run will have loss, nll_loss, ppl, bleu, chrf"),
-    ("batching.max_tokens=0", "batching.max_tokens=0: must be greater than 0"),
+    ("batching.max_tokens=0", "batching.max_tokens=0: must be a whole number greater than 0, or auto"),
     ("batching.max_tokens=100", "batching.max_tokens=100: smaller than task.max_source_positions"),
     ("seed=???", "seed: missing"),
     ("model.dropout=${nope}", "model.dropout: Interpolation key 'nope' not found"),

@@ -70,4 +70,4 @@ def test_the_rate_counts_the_best_translations(caplog):
         for record in translate(Upper(), ["a b", "", "c"], None, 2):
             rate.add(record)
         rate.report()
-    assert "Translated 3 sentences (2 tokens) in" in caplog.text
+    assert "Translated 3 sentences (5 tokens) in" in caplog.text  # eos counted
