@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
+CONF_NAME = "slurm-of-tests.conf"  # what its processes are known by
 NODES = ("node1", "node2")
 CLEAN_UP = 13.0  # seconds after which nothing is left of a job that was ended: KillWait and a little
 CPUS = 4  # that each node says it has, so that jobs of several tasks fit on two cores
@@ -73,12 +75,13 @@ class Cluster:
     def __init__(self, directory: Path):
         self.directory = directory.absolute()
         self.requeued: dict[str, float] = {}  # jobs that wait to start again, and since when
-        self.environment = {**os.environ, "SLURM_CONF": str(self.directory / "slurm.conf")}
+        self.environment = {**os.environ, "SLURM_CONF": str(self.directory / CONF_NAME)}
         self.environment["PATH"] = f"{self.directory / 'bin'}:{os.environ['PATH']}"
 
     def start(self) -> None:
         """Raises NoSlurmError where Slurm cannot be installed, or does not start."""
         install()
+        end_processes(lambda conf: conf.name == CONF_NAME)  # of a cluster whose tests were killed: it has the ports
         for name in ("state", "spool", "bin"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         self.write_files()
@@ -93,7 +96,7 @@ class Cluster:
         conf = CONF.format(host=host, directory=self.directory, nodes=",".join(NODES))
         for i, name in enumerate(NODES):
             conf += NODE.format(name=name, host=host, number=i + 2, port=17001 + i, cpus=CPUS)
-        (self.directory / "slurm.conf").write_text(conf)
+        (self.directory / CONF_NAME).write_text(conf)
         sacct = self.directory / "bin" / "sacct"
         sacct.write_text(SACCT)
         sacct.chmod(0o755)
@@ -141,11 +144,21 @@ class Cluster:
             with suppress(OSError, ValueError):
                 os.kill(int(file.read_text()), signal.SIGTERM)
         time.sleep(1)
-        for process in Path("/proc").glob("[0-9]*"):  # steps that hold on
-            with suppress(OSError):
-                environment = (process / "environ").read_bytes().decode(errors="replace")
-                if f"SLURM_CONF={self.directory}/" in environment and int(process.name) != os.getpid():
-                    os.kill(int(process.name), signal.SIGKILL)
+        end_processes(lambda conf: conf == self.directory / CONF_NAME)  # steps that hold on
+
+
+def end_processes(is_ours: Callable[[Path], bool]) -> None:
+    """Kill what was started with a configuration of ours, but this process and those that it descends from."""
+    own, pid = set(), os.getpid()
+    while pid > 1:
+        own.add(pid)
+        pid = int(re.findall(r"PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            environment = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+            confs = [entry.removeprefix("SLURM_CONF=") for entry in environment if entry.startswith("SLURM_CONF=")]
+            if confs and is_ours(Path(confs[0])) and int(process.name) not in own:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def install() -> None:
