@@ -188,6 +188,8 @@ def joined(cfg: DistributedConfig) -> Iterator[Workers]:
         except Stopped:  # all of them: the first may still have trackers to end, and a launcher ends who is left
             workers.wait()
             raise
+        with workers.patient():
+            workers.wait()  # nobody takes its end of a connection away while another still uses it
     except RuntimeError as error:
         if not is_lost_contact(error):
             raise
