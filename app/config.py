@@ -182,7 +182,7 @@ class TranslateConfig:
     num_threads: int  # threads for tensor operations on the CPU; 0: all cores
     engine: str  # torch; or ctranslate2, for the Transformer with search=beam or greedy (extra `ctranslate2`)
     lang_pair: str | None  # which of a run's pairs of languages to translate, such as de-en; null: the only one
-    long_lines: str  # one that is longer than the models allow: error, or split it, at a sentence's end if possible
+    long_lines: str  # those longer than the models allow: error; or split: after sentences, else clauses, else words
 
     def check(self) -> Iterator[str]:
         yield from one_of(self, "engine", "torch", "ctranslate2")
@@ -222,6 +222,7 @@ class ServeConfig(TranslateConfig):
     max_batch_lines: int  # most lines that are translated together
     max_queue_lines: int  # most lines that wait; a request beyond them is refused
     max_connections: int  # most open connections; one beyond them is refused
+    details: bool  # find what the page shows: as many translations as the beam is wide, and attention; false: as search
 
     def check(self) -> Iterator[str]:
         yield from super().check()

@@ -19,7 +19,7 @@ from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError
 from app.exporters.ctranslate2_search import CTranslate2Search
 from app.formats import Record
-from app.interfaces import Generator, Model, Task, Translation
+from app.interfaces import Generator, LanguageModel, Model, Task, Translation
 from app.modules.packing import packed
 from app.runtime.memory import keep_buffers
 from app.runtime.precision import DTYPES
@@ -28,7 +28,11 @@ from app.trainer import choose_device
 
 log = logging.getLogger("generate")
 
-SENTENCE, SPACE = re.compile(r"[.!?;:][\"')\]»”]*\s+|[。！？]+(?=\S)"), re.compile(r"\s+")  # where a line may be cut
+CUTS = [  # where a line may be cut, the best places first: after a sentence, after a clause, between words
+    re.compile(r"[.!?…।؟۔][\"')\]»”’]*\s+|[。！？][」』”’]*(?=[^\s。！？」』”’])"),
+    re.compile(r"[,;:،؛][\"')\]»”’]*\s+|\s[-–—](?=\s)|[、，；：]+(?=[^\s、，；：])"),
+    re.compile(r"\s+"),
+]
 
 
 def load_generator(cfg: TranslateConfig, plugins: Mapping[str, Any], data: str | None = None) -> tuple[Task, Generator]:
@@ -45,11 +49,21 @@ def load_generator(cfg: TranslateConfig, plugins: Mapping[str, Any], data: str |
     task, models = runs[0].task.of_pair(cfg.lang_pair), [run.model for run in runs]
     precision = plugins["precision"](choose_device(cfg.device)).name
     search = load_search(plugins["search"], task.target_vocabulary, cfg.device)
+    if cfg.long_lines == "split" and (faults := list(splitting_faults(search, models))):
+        raise ConfigError(faults)
     if cfg.engine == "ctranslate2":
         search = CTranslate2Search(search, runs, precision, cfg.num_threads)
     else:
         prepare_models(models, precision)
     return task, task.build_generator(models, search)
+
+
+def splitting_faults(search: Search, models: list[Model]) -> Iterator[str]:
+    """Where the parts of a line, each translated on its own, would not be the line's translation."""
+    if search.phrases is not None:
+        yield f"long_lines=split: {type(search).__name__} cannot know which part a phrase belongs to; split the lines"
+    if any(isinstance(model, LanguageModel) for model in models):
+        yield "long_lines=split: a language model goes on after a line, and has nothing to put between its parts"
 
 
 def load_runs(paths: list[Path], device: str, data: str | None, max_tokens: int) -> list[Restored]:
@@ -113,21 +127,25 @@ def translated(generator: Generator, lines: list[str], split: bool) -> list[list
     """The n best of every line; with `split`, of a line that is too long its parts' best as one."""
     if not split:
         return generator.generate(lines)
-    long = set(generator.too_long(lines))
-    parts = [list(parts_of(generator, line)) if number in long else [line] for number, line in enumerate(lines)]
+    parts = [[line] for line in lines]
+    for number in generator.too_long(lines):
+        try:
+            parts[number] = list(parts_of(generator, lines[number]))
+        except DataError as error:
+            raise DataError(f"line {number + 1}: {error}") from None
     found = iter(generator.generate([part for each in parts for part in each]))
     each_line = [[next(found) for _ in each] for each in parts]
     return [each[0] if len(each) == 1 else [one_of_parts([best[0] for best in each])] for each in each_line]
 
 
 def parts_of(generator: Generator, line: str) -> Iterator[str]:
-    """Parts that are not too long: cut near the middle, after a sentence if there is an end, else between words."""
+    """Parts that are not too long: cut near the middle, at the best kind of place that there is, and none is lost."""
     if not generator.too_long([line]):
         yield line
         return
     line = line.strip()
-    ends = [match.end() for match in SENTENCE.finditer(line)] or [match.end() for match in SPACE.finditer(line)]
-    if not ends:
+    ends = next(filter(None, ([match.end() for match in cut.finditer(line)] for cut in CUTS)), None)
+    if ends is None:
         raise DataError(f"{line[:40]!r}... is one word and too long for the model; nothing can be split")
     middle = min(ends, key=lambda end: abs(2 * end - len(line)))
     yield from parts_of(generator, line[:middle])

@@ -23,6 +23,11 @@ def read_lines(name: str) -> Iterator[str]:
             yield line.decode(errors="replace").removesuffix("\n").removesuffix("\r")
 
 
+def is_unicode(line: str) -> bool:
+    """Whether a text can be written: JSON and Python may have one half of a UTF-16 pair alone."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in line)
+
+
 def whole_lines(name: str) -> int:
     """How many whole lines a file holds, 0 if there is none. What a killed program left of its last line is cut off."""
     path = Path(name)

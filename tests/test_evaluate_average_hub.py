@@ -175,3 +175,29 @@ def test_mistakes_are_named(run_dir):
         model.score(["ba"], ["BA", "BA"])
     with pytest.raises(ConfigError, match="run directory"):
         load()
+    for given, fault in (({"device": "gpu"}, "device=gpu: must be auto"), ({"max_tokens": 0}, "max_tokens=0: must be")):
+        with pytest.raises(ConfigError, match=fault):
+            load(run_dir, **given)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("ba be", r"lines: is one text; give a list, \['ba be'\]"),
+        (["ba", 1], "lines: line 2 is of type int; give text"),
+        (["ba", None], "lines: line 2 is of type NoneType; give text"),
+        (["a\ud800"], "lines: line 1 holds half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(run_dir, lines, fault):
+    model = load(run_dir, device="cpu")
+    for use in (model.translate, model.sample, lambda given: model.score(given, ["BA"])):
+        with pytest.raises(DataError, match=fault):
+            use(lines)
+    with pytest.raises(DataError, match="translations: is one text"):
+        model.score(["ba"], "BA")
+
+
+def test_lines_may_come_from_anything_that_gives_them(run_dir):
+    model = load(run_dir, device="cpu")
+    assert model.translate(line for line in LINES) == model.translate(tuple(LINES)) == model.translate(LINES)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app import generate
 from app.errors import ConfigError, DataError
@@ -80,12 +82,56 @@ class Copying:
     [
         ("a b c d", ["a b c d"]),
         ("a b. c d e f", ["a b. ", "c d e f"]),
+        ("a. b, c d, e", ["a.", "b, c d, e"]),
+        ("a b, c d e", ["a b,", "c d e"]),
+        ("a, b c d e f g: h", ["a,", "b c d", "e f g:", "h"]),
+        ('a "b c." d e', ['a "b c."', "d e"]),
+        ("a - b c d", ["a -", "b c d"]),
         ("a b c d e f g h i", ["a b c d", "e f", "g h i"]),
         ("  a b c d e", ["a b ", "c d e"]),
     ],
 )
 def test_long_lines_are_cut_at_sentences_or_words(line: str, parts: list[str]) -> None:
     assert [part.strip() for part in parts_of(Copying(), line)] == [part.strip() for part in parts]
+
+
+class OfFiveLetters(Copying):
+    """A line of more than five characters is too long, spaces aside."""
+
+    def too_long(self, lines: list[str]) -> list[int]:
+        return [number for number, line in enumerate(lines) if len("".join(line.split())) > 5]
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("犬が走る。猫も。", ["犬が走る。", "猫も。"]),
+        ("犬、猫、鳥、魚", ["犬、猫、", "鳥、魚"]),
+        ("「犬」。」猫が見る", ["「犬」。」", "猫が見る"]),
+        ("क ख ग। घ ङ च", ["क ख ग।", "घ ङ च"]),
+    ],
+)
+def test_other_scripts_have_sentences_too(line: str, parts: list[str]) -> None:
+    assert [part.strip() for part in parts_of(OfFiveLetters(), line)] == parts
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text("ab .,;。、」 -\u2028\t\u00a0", max_size=40))
+def test_nothing_is_lost_and_no_part_is_too_long(line: str) -> None:
+    generator = OfFiveLetters()
+    try:
+        parts = list(parts_of(generator, line))
+    except DataError:
+        assert any(len(word) > 5 for word in line.split())
+        return
+    assert "".join("".join(parts).split()) == "".join(line.split())
+    assert not generator.too_long(parts)
+    assert len(parts) == 1 or all(part.strip() for part in parts)
+
+
+def test_lines_with_phrases_are_not_split(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="long_lines=split: LexicallyConstrainedSearch cannot know which part"):
+        generated(run_dir, tmp_path / "out", "search=lexically_constrained", "long_lines=split")
 
 
 def test_parts_come_together_again_in_order() -> None:
@@ -105,10 +151,10 @@ def test_parts_without_scores_of_pieces_have_their_mean() -> None:
 def test_one_word_that_is_too_long_is_refused(run_dir: Path, tmp_path: Path) -> None:
     class Never(Copying):
         def too_long(self, lines: list[str]) -> list[int]:
-            return list(range(len(lines)))
+            return [number for number, line in enumerate(lines) if line]
 
-    with pytest.raises(DataError, match="is one word and too long"):
-        list(parts_of(Never(), "abc"))
+    with pytest.raises(DataError, match="^line 2: 'abc'... is one word and too long"):
+        translated(Never(), ["", "abc"], split=True)
 
 
 def test_a_long_line_of_a_file_is_split_on_request(run_dir: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from app.config import ServeConfig
 from app.errors import DataError
 from app.inference import load_generator
 from app.interfaces import Translation
+from app.serve import most_translations, with_details
 from app.serving.application import PAGE, application
 from app.serving.batcher import Batcher, Full
 from tests.runs import configured, train
@@ -45,7 +46,7 @@ def config(**changes) -> ServeConfig:
     given = {"search": None, "precision": None, "checkpoint": "run", "max_tokens": 4096, "device": "cpu"}
     given |= {"num_threads": 1, "engine": "torch", "lang_pair": None, "long_lines": "error", "host": "127.0.0.1"}
     given |= {"port": 8000, "timeout": 5.0, "max_lines": 4, "max_body_bytes": 500, "max_batch_lines": 8}
-    return ServeConfig(**{**given, "max_queue_lines": 4, "max_connections": 8, **changes})
+    return ServeConfig(**{**given, "max_queue_lines": 4, "max_connections": 8, "details": True, **changes})
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def model() -> Shouting:
 
 @pytest.fixture
 def client(model: Shouting) -> Iterator[TestClient]:
-    with TestClient(application(config(), model, model.generate)) as client:
+    with TestClient(application(config(), model, model.generate, 3)) as client:
         yield client
 
 
@@ -82,6 +83,7 @@ def test_lines_are_answered_in_order_with_the_n_best(client: TestClient) -> None
         ('{"lines": ["a", "a", "a", "a", "a"]}', 422, "1 to 4, not 5"),
         ('{"lines": ["a"], "nbest": true}', 422, "nbest"),
         ('{"lines": ["a"], "nbest": 0}', 422, "nbest"),
+        ('{"lines": ["a"], "nbest": 4}', 422, "nbest: must be a whole number, 1 to 3"),
         ('{"lines": ["a", "a b c d e f"]}', 422, "lines[1]: longer than the model allows"),
         (json.dumps({"lines": ["a" * 600]}), 413, "longer than 500 bytes"),
     ],
@@ -110,7 +112,7 @@ def test_health_and_metrics(client: TestClient) -> None:
 
 def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
     response = client.get("/")
-    assert response.text == PAGE.read_text()
+    assert response.text == PAGE.read_text().replace("MAX_NBEST", "3")
     assert "://" not in response.text
     assert "default-src 'none'" in response.headers["content-security-policy"]
 
@@ -122,7 +124,7 @@ def test_a_failed_batch_is_told_and_the_next_one_is_translated(client: TestClien
 
 def test_an_answer_that_takes_too_long_is_given_up(model: Shouting) -> None:
     model.go.clear()
-    with TestClient(application(config(timeout=0.1), model, model.generate)) as client:
+    with TestClient(application(config(timeout=0.1), model, model.generate, 3)) as client:
         response = client.post("/translate", json={"lines": ["a"]})
         assert (response.status_code, "no answer within 0.1 seconds" in response.json()["error"]) == (503, True)
         model.go.set()
@@ -171,7 +173,7 @@ def test_a_line_that_cannot_be_split_is_the_clients_fault(model: Shouting) -> No
     def translate(lines: list[str]) -> list[list[Translation]]:
         raise DataError("one word and too long for the model")
 
-    with TestClient(application(config(), model, translate)) as client:
+    with TestClient(application(config(), model, translate, 3)) as client:
         response = client.post("/translate", json={"lines": ["a"]})
     assert (response.status_code, response.json()) == (422, {"error": "one word and too long for the model"})
 
@@ -179,11 +181,35 @@ def test_a_line_that_cannot_be_split_is_the_clients_fault(model: Shouting) -> No
 def test_a_trained_model_is_served_with_its_attention(tmp_path: Path) -> None:
     run_dir = train(tmp_path, "trainer.max_update=20", "trainer.validate_interval=0")
     cfg, plugins = configured([f"checkpoint={run_dir}", "num_threads=1", "search.max_len_b=9"], "serve")
+    plugins["search"] = with_details(plugins["search"], cfg.engine)
     generator = load_generator(cfg, plugins)[1]
-    with TestClient(application(cfg, generator, generator.generate)) as client:
+    with TestClient(application(cfg, generator, generator.generate, most_translations(plugins["search"]))) as client:
         (best,) = client.post("/translate", json={"lines": ["ba be"], "nbest": 5}).json()["translations"]
         assert len(best) == 5
         for each in best:
             assert len(each["attention"]) == len(each["pieces"])
             assert all(len(row) == 3 and sum(row) == pytest.approx(1, abs=1e-4) for row in each["attention"])
         assert client.post("/translate", json={"lines": ["ba " * 70]}).status_code == 422
+        assert client.post("/translate", json={"lines": ["ba be"], "nbest": 6}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("overrides", "most", "attention"),
+    [
+        ([], 5, True),
+        (["search.beam=3"], 3, True),
+        (["search=greedy"], 1, True),
+        (["search=mbr"], 32, True),
+        (["search=iterative_refinement"], 1, None),
+        (["engine=ctranslate2"], 5, False),
+        (["details=false"], 1, False),
+        (["details=false", "search.nbest=2", "search.print_alignment=true"], 2, True),
+    ],
+)
+def test_the_search_finds_what_the_page_shows_where_it_can(
+    tmp_path: Path, overrides: list[str], most: int, attention: bool | None
+) -> None:
+    cfg, plugins = configured([f"checkpoint={tmp_path}", *overrides], "serve")
+    search = with_details(plugins["search"], cfg.engine) if cfg.details else plugins["search"]
+    assert most_translations(search) == most
+    assert getattr(search.args[0], "print_alignment", None) == attention

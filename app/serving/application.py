@@ -19,6 +19,7 @@ from starlette.routing import Route
 from app.config import ServeConfig
 from app.errors import DataError
 from app.interfaces import Generator, Translation
+from app.lines import is_unicode
 from app.serving.batcher import Batcher, Full
 
 log = logging.getLogger("serve")
@@ -27,9 +28,11 @@ PAGE = Path(__file__).with_name("page.html")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
-def application(cfg: ServeConfig, generator: Generator, translate: Callable[[list[str]], Any]) -> Starlette:
-    """The ASGI application. `translate` gives the n best of every line; `generator` says which are too long."""
-    server = Server(cfg, generator, Batcher(translate, cfg.max_batch_lines, cfg.max_queue_lines))
+def application(
+    cfg: ServeConfig, generator: Generator, translate: Callable[[list[str]], Any], max_nbest: int
+) -> Starlette:
+    """The ASGI application. `translate` gives the `max_nbest` best of a line; `generator` says which are too long."""
+    server = Server(cfg, generator, Batcher(translate, cfg.max_batch_lines, cfg.max_queue_lines), max_nbest)
     routes = [
         Route("/", server.page),
         Route("/translate", server.timed, methods=["POST"]),
@@ -42,8 +45,8 @@ def application(cfg: ServeConfig, generator: Generator, translate: Callable[[lis
 class Server:
     """What the routes share: the limits, the batcher, the numbers."""
 
-    def __init__(self, cfg: ServeConfig, generator: Generator, batcher: Batcher):
-        self.cfg, self.generator, self.batcher = cfg, generator, batcher
+    def __init__(self, cfg: ServeConfig, generator: Generator, batcher: Batcher, max_nbest: int):
+        self.cfg, self.generator, self.batcher, self.max_nbest = cfg, generator, batcher, max_nbest
         self.registry = CollectorRegistry()
         self.requests = Counter("requests", "Requests to /translate by status", ["status"], registry=self.registry)
         self.seconds = Histogram("request_seconds", "From request to answer", registry=self.registry)
@@ -63,7 +66,8 @@ class Server:
             await task
 
     async def page(self, _: Request) -> Response:
-        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": POLICY})
+        text = PAGE.read_text(encoding="utf-8").replace("MAX_NBEST", str(self.max_nbest))
+        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "queued_lines": self.batcher.queued})
@@ -144,14 +148,9 @@ class Server:
             raise HTTPException(422, "lines: half of a surrogate pair is no text")
         if not 1 <= len(lines) <= self.cfg.max_lines:
             raise HTTPException(422, f"lines: must be 1 to {self.cfg.max_lines}, not {len(lines)}")
-        if not isinstance(nbest, int) or isinstance(nbest, bool) or nbest < 1:
-            raise HTTPException(422, "nbest: must be a whole number, 1 or more")
+        if not isinstance(nbest, int) or isinstance(nbest, bool) or not 1 <= nbest <= self.max_nbest:
+            raise HTTPException(422, f"nbest: must be a whole number, 1 to {self.max_nbest}: the server finds no more")
         return lines, nbest
-
-
-def is_unicode(line: str) -> bool:
-    """Whether a text can be written: JSON may name one half of a UTF-16 pair alone."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in line)
 
 
 async def within(seconds: float, work: Awaitable[Any], status: int, fault: str) -> Any:
