@@ -2,101 +2,40 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from app.data.vocabulary import Vocabulary
 from app.interfaces import Cache, Draft, EncoderOut, Prediction, RefiningModel, Task
-from app.modules.activations import ACTIVATIONS, GATED
 from app.modules.bert_init import init_bert_params
 from app.modules.draft_decoder import DraftDecoder, DraftDecoderConfig
 from app.modules.embedding import EmbeddingConfig, token_embedding
+from app.modules.encoder_decoder import EncoderDecoderConfig
 from app.modules.length_prediction import LengthDecoder, blank, copied
-from app.modules.transformer_encoder import EncoderConfig, TransformerEncoder
-from app.modules.transformer_layer import LayerConfig
-from app.ranges import at_least, divides, one_of, positive, probability
+from app.modules.transformer_encoder import TransformerEncoder
+from app.ranges import at_least
 
 
 @dataclass
-class DraftTransformerConfig:
+class DraftTransformerConfig(EncoderDecoderConfig):
     """Longest source and target count eos, not bos; fairseq's count both: its 1024 is 1023 here."""
 
-    encoder_layers: int  # layers of the encoder
-    encoder_embed_dim: int  # width of the encoder
-    encoder_ffn_embed_dim: int  # width inside the encoder's feed-forward parts
-    encoder_attention_heads: int  # heads of each attention in the encoder
-    encoder_normalize_before: bool  # pre-norm encoder: layer norm before each part, and one at the end
-    encoder_learned_pos: bool  # learned rather than sinusoidal positions in the encoder
-    decoder_layers: int  # layers of the decoder
-    decoder_embed_dim: int  # width of the decoder
-    decoder_output_dim: int  # width of the features that are projected to the vocabulary
-    decoder_ffn_embed_dim: int  # width inside the decoder's feed-forward parts
-    decoder_attention_heads: int  # heads of each attention in the decoder
-    decoder_normalize_before: bool  # pre-norm decoder
-    decoder_learned_pos: bool  # learned rather than sinusoidal positions in the decoder
-    share_decoder_input_output_embed: bool  # one matrix for the decoder's embeddings and output projection
-    share_all_embeddings: bool  # one matrix for both embeddings and the output projection; needs one vocabulary
-    no_token_positional_embeddings: bool  # no positions at all
     apply_bert_init: bool  # all weights start as N(0, 0.02^2), as BERT's
-    activation_fn: str  # of the feed-forward parts
-    dropout: float  # after embeddings and after each part of a layer
-    attention_dropout: float  # on attention weights
-    activation_dropout: float  # inside feed-forward parts
-    max_source_positions: int  # longest source, eos included
-    max_target_positions: int  # longest target, eos included
 
-    def check(self) -> Iterator[str]:
-        for side in ("encoder", "decoder"):
-            yield from positive(self, f"{side}_layers", f"{side}_embed_dim", f"{side}_ffn_embed_dim")
-            yield from positive(self, f"{side}_attention_heads")
-            yield from divides(self, f"{side}_attention_heads", f"{side}_embed_dim")
-        yield from positive(self, "decoder_output_dim", "max_source_positions", "max_target_positions")
-        yield from probability(self, "dropout", "attention_dropout", "activation_dropout")
-        yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
-        if self.share_all_embeddings and self.encoder_embed_dim != self.decoder_embed_dim:
-            yield f"share_all_embeddings=true: encoder_embed_dim={self.encoder_embed_dim} must be decoder_embed_dim"
-        shared = self.share_all_embeddings or self.share_decoder_input_output_embed
-        if shared and self.decoder_output_dim != self.decoder_embed_dim:
-            dims = f"{self.decoder_output_dim}: must be decoder_embed_dim={self.decoder_embed_dim}"
-            yield f"decoder_output_dim={dims} where the output projection is shared with the embeddings"
-
-    def _embedding(self, side: str) -> EmbeddingConfig:
-        return EmbeddingConfig(
-            dim=getattr(self, f"{side}_embed_dim"),
-            max_positions=(self.max_source_positions if side == "encoder" else self.max_target_positions) + 1,
-            learned_pos=getattr(self, f"{side}_learned_pos"),
-            no_token_positional_embeddings=self.no_token_positional_embeddings,
-            no_scale_embedding=False,
-            layernorm_embedding=False,
-            dropout=self.dropout,
-        )
-
-    def _layer(self, side: str) -> LayerConfig:
-        return LayerConfig(
-            embed_dim=getattr(self, f"{side}_embed_dim"),
-            ffn_embed_dim=getattr(self, f"{side}_ffn_embed_dim"),
-            attention_heads=getattr(self, f"{side}_attention_heads"),
-            normalize_before=getattr(self, f"{side}_normalize_before"),
-            activation_fn=self.activation_fn,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-        )
-
-    def encoder(self) -> EncoderConfig:
-        layers, final_norm = self.encoder_layers, self.encoder_normalize_before
-        return EncoderConfig(self._embedding("encoder"), self._layer("encoder"), layers, final_norm)
+    def embedding(self, side: str) -> EmbeddingConfig:
+        plain = super().embedding(side)
+        return replace(plain, max_positions=plain.max_positions + 1)  # bos
 
     def decoder(self) -> DraftDecoderConfig:
         return DraftDecoderConfig(
-            embedding=self._embedding("decoder"),
-            layer=self._layer("decoder"),
+            embedding=self.embedding("decoder"),
+            layer=self.layer("decoder"),
             layers=self.decoder_layers,
             output_dim=self.decoder_output_dim,
             final_norm=self.decoder_normalize_before,
-            share_input_output=self.share_decoder_input_output_embed or self.share_all_embeddings,
+            share_input_output=self.shares_output,
             memory_dim=self.encoder_embed_dim,
         )
 

@@ -12,7 +12,6 @@ from app.interfaces import Cache, Draft, EncoderOut, Prediction, Refinement, Tas
 from app.models.drafts import DraftTransformer, DraftTransformerConfig
 from app.modules.draft_decoder import DraftDecoder, class_vectors, neighbours
 from app.modules.edits import align, inserted, with_gaps, within, without
-from app.ranges import positive
 
 GAPS = 256  # classes: how many pieces are inserted at one place, from 0
 GAP_SMOOTHING = 0.01  # label smoothing of those
@@ -21,7 +20,7 @@ SHORTEST_LIMIT = 10  # an output may always have this many tokens, however short
 
 @dataclass
 class LevenshteinTransformerConfig(DraftTransformerConfig):
-    early_exit: list[int]  # decoder layers that deletion, gaps and pieces are predicted from
+    early_exit: list[int]  # how many layers deletion, gaps and pieces go through; more than there are: all
     no_share_discriminator: bool  # deletion has layers of its own
     no_share_maskpredictor: bool  # gaps have layers of their own
     share_discriminator_maskpredictor: bool  # both have one set of layers, apart from the pieces'
@@ -33,7 +32,6 @@ class LevenshteinTransformerConfig(DraftTransformerConfig):
             yield f"early_exit={self.early_exit}: must be three numbers of layers, such as [6,6,6]"
         if self.share_discriminator_maskpredictor and not self.no_share_discriminator:
             yield "share_discriminator_maskpredictor=true: needs no_share_discriminator=true"
-        yield from positive(self, "decoder_layers")
 
 
 class EditDecoder(DraftDecoder):

@@ -15,7 +15,7 @@ from app.ranges import positive, probability
 
 @dataclass
 class LSTMConfig(LSTMDecoderConfig):
-    dropout: float  # what the four rates below are where they are not given themselves
+    dropout: float  # what the other rates are where they are not given themselves
     encoder_embed_dim: int  # width of the source's embeddings
     encoder_hidden_size: int  # width of the encoder's states, in each direction
     encoder_layers: int  # layers of the encoder; as many as the decoder has, which starts from their last states

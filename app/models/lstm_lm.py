@@ -13,7 +13,7 @@ from app.ranges import positive, probability
 
 @dataclass
 class LSTMLMConfig(LSTMDecoderConfig):
-    dropout: float  # what the two rates below are where they are not given themselves
+    dropout: float  # what the other rates are where they are not given themselves
     residuals: bool  # add what a layer's state was one token before to what the next layer reads
     max_target_positions: int  # longest row
 

@@ -99,5 +99,5 @@ def share_embeddings(
         raise ConfigError(
             [f"model={name}: languages that share embeddings need one vocabulary; set task.joined_dictionary=true"]
         )
-    if side == "decoder" and owner.output_projection is not None and cfg.decoder().share_input_output:
+    if side == "decoder" and owner.output_projection is not None and cfg.shares_output:
         owner.output_projection.weight = owner.embed_tokens.weight

@@ -1,46 +1,26 @@
 """The encoder-decoder Transformer (Vaswani et al., 2017), with fairseq's options and parameter names."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from app.interfaces import Cache, EncoderOut, Model, Task
-from app.modules.activations import ACTIVATIONS, GATED
 from app.modules.embedding import EmbeddingConfig, token_embedding
+from app.modules.encoder_decoder import SIDES, EncoderDecoderConfig
 from app.modules.transformer_decoder import AdaptiveSoftmaxConfig, Decoder, DecoderConfig, TransformerCache
 from app.modules.transformer_encoder import EncoderConfig, TransformerEncoder
 from app.modules.transformer_layer import NORMS, LayerConfig
-from app.ranges import at_least, divides, layer_drop_faults, one_of, positive, probability, rising_cutoffs
+from app.ranges import at_least, layer_drop_faults, one_of, probability, rising_cutoffs
 
 
 @dataclass
-class TransformerConfig:
-    """fairseq's names, flat, so that its users need not learn new ones."""
+class TransformerConfig(EncoderDecoderConfig):
+    """Fields that fairseq does not have say so."""
 
-    encoder_layers: int  # layers of the encoder
-    encoder_embed_dim: int  # width of the encoder
-    encoder_ffn_embed_dim: int  # width inside the encoder's feed-forward parts
-    encoder_attention_heads: int  # heads of each attention in the encoder
-    encoder_normalize_before: bool  # pre-norm encoder: layer norm before each part, and one at the end
-    encoder_learned_pos: bool  # learned rather than sinusoidal positions in the encoder
-    decoder_layers: int  # layers of the decoder
-    decoder_embed_dim: int  # width of the decoder
-    decoder_output_dim: int  # width of the features that are projected to the vocabulary
-    decoder_ffn_embed_dim: int  # width inside the decoder's feed-forward parts
-    decoder_attention_heads: int  # heads of each attention in the decoder
-    decoder_normalize_before: bool  # pre-norm decoder
-    decoder_learned_pos: bool  # learned rather than sinusoidal positions in the decoder
     no_decoder_final_norm: bool  # pre-norm decoder without the layer norm at its end
-    share_decoder_input_output_embed: bool  # one matrix for the decoder's embeddings and output projection
-    share_all_embeddings: bool  # one matrix for both embeddings and the output projection; needs one vocabulary
-    no_token_positional_embeddings: bool  # no positions at all
     no_scale_embedding: bool  # do not multiply embeddings by the square root of the width
     layernorm_embedding: bool  # layer norm after the embeddings
-    activation_fn: str  # of the feed-forward parts
-    dropout: float  # after embeddings and after each part of a layer
-    attention_dropout: float  # on attention weights
-    activation_dropout: float  # inside feed-forward parts
     adaptive_softmax_cutoff: list[int] | None  # words up to each cutoff form a cluster; null: an ordinary softmax
     adaptive_softmax_dropout: float  # inside the adaptive softmax
     adaptive_softmax_factor: float  # each tail cluster's width is divided by a further power of this
@@ -52,68 +32,35 @@ class TransformerConfig:
     decoder_layers_to_keep: list[int] | None  # the decoder layers that there are, from 0; null: all
     norm_fn: str  # which norm: layer, or rms; not in fairseq
     rotary_pos: bool  # rotary positions in the self-attentions; not in fairseq
-    encoder_kv_heads: (
-        int | None
-    )  # heads of keys and values, shared by groups of heads; null: no sharing; not in fairseq
+    encoder_kv_heads: int | None  # heads of keys and values, shared by groups of heads; null: one each; not in fairseq
     decoder_kv_heads: int | None  # the same in the decoder
-    max_source_positions: int  # longest source, eos included
-    max_target_positions: int  # longest target, eos included
 
     def check(self) -> Iterator[str]:
-        for side in ("encoder", "decoder"):
-            yield from positive(self, f"{side}_embed_dim", f"{side}_ffn_embed_dim", f"{side}_attention_heads")
-            yield from positive(self, f"{side}_layers")
-            yield from divides(self, f"{side}_attention_heads", f"{side}_embed_dim")
-        yield from positive(self, "decoder_output_dim", "max_source_positions", "max_target_positions")
-        yield from probability(self, "dropout", "attention_dropout", "activation_dropout", "adaptive_softmax_dropout")
+        yield from super().check()
+        yield from probability(self, "adaptive_softmax_dropout")
         yield from at_least(self, 1, "adaptive_softmax_factor")
-        yield from one_of(self, "activation_fn", *ACTIVATIONS, *GATED)
+        yield from rising_cutoffs(self, "adaptive_softmax_cutoff")
         yield from one_of(self, "norm_fn", *NORMS)
-        for side in ("encoder", "decoder"):
+        for side in SIDES:
             yield from layer_drop_faults(self, side)
             if getattr(self, f"{side}_attention_heads") > 0:
                 yield from (fault.replace("kv_heads", f"{side}_kv_heads", 1) for fault in self.layer(side).check())
-        yield from self._check_sharing()
-        yield from rising_cutoffs(self, "adaptive_softmax_cutoff")
-
-    def _check_sharing(self) -> Iterator[str]:
-        if self.share_all_embeddings and self.encoder_embed_dim != self.decoder_embed_dim:
-            yield (
-                f"share_all_embeddings=true: encoder_embed_dim={self.encoder_embed_dim} and "
-                f"decoder_embed_dim={self.decoder_embed_dim} must be equal"
-            )
-        shared = self.share_all_embeddings or self.share_decoder_input_output_embed
-        if shared and self.decoder_output_dim != self.decoder_embed_dim:
-            yield (
-                f"decoder_output_dim={self.decoder_output_dim}: must equal decoder_embed_dim="
-                f"{self.decoder_embed_dim} when the output projection is shared with the embeddings"
-            )
         if self.cross_self_attention and self.encoder_embed_dim != self.decoder_embed_dim:
             yield "cross_self_attention=true: encoder_embed_dim and decoder_embed_dim must be equal"
         if self.cross_self_attention and self.rotary_pos:
             yield "cross_self_attention=true: source and target have no distance; set rotary_pos=false"
 
     def embedding(self, side: str) -> EmbeddingConfig:
-        """What stands before the layers of `side`, encoder or decoder."""
-        return EmbeddingConfig(
-            dim=getattr(self, f"{side}_embed_dim"),
-            max_positions=self.max_source_positions if side == "encoder" else self.max_target_positions,
-            learned_pos=getattr(self, f"{side}_learned_pos"),
-            no_token_positional_embeddings=self.no_token_positional_embeddings,
-            no_scale_embedding=self.no_scale_embedding,
-            layernorm_embedding=self.layernorm_embedding,
-            dropout=self.dropout,
-        )
+        options = {"no_scale_embedding": self.no_scale_embedding, "layernorm_embedding": self.layernorm_embedding}
+        return replace(super().embedding(side), **options)
+
+    def layer(self, side: str) -> LayerConfig:
+        kv_heads = getattr(self, f"{side}_kv_heads")
+        return replace(super().layer(side), norm_fn=self.norm_fn, rotary_pos=self.rotary_pos, kv_heads=kv_heads)
 
     def encoder(self) -> EncoderConfig:
-        return EncoderConfig(
-            self.embedding("encoder"),
-            self.layer("encoder"),
-            self.encoder_layers,
-            self.encoder_normalize_before,
-            self.encoder_layerdrop,
-            self.encoder_layers_to_keep,
-        )
+        kept = self.encoder_layers_to_keep
+        return replace(super().encoder(), layerdrop=self.encoder_layerdrop, layers_to_keep=kept)
 
     def decoder(self) -> DecoderConfig:
         adaptive = None
@@ -131,28 +78,12 @@ class TransformerConfig:
             layers=self.decoder_layers,
             output_dim=self.decoder_output_dim,
             final_norm=self.decoder_normalize_before and not self.no_decoder_final_norm,
-            share_input_output=self.share_decoder_input_output_embed or self.share_all_embeddings,
+            share_input_output=self.shares_output,
             adaptive_softmax=adaptive,
             memory_dim=None if self.no_cross_attention else self.encoder_embed_dim,
             cross_self_attention=self.cross_self_attention,
             layerdrop=self.decoder_layerdrop,
             layers_to_keep=self.decoder_layers_to_keep,
-        )
-
-    def layer(self, side: str) -> LayerConfig:
-        """The layers of `side`, encoder or decoder."""
-        return LayerConfig(
-            embed_dim=getattr(self, f"{side}_embed_dim"),
-            ffn_embed_dim=getattr(self, f"{side}_ffn_embed_dim"),
-            attention_heads=getattr(self, f"{side}_attention_heads"),
-            normalize_before=getattr(self, f"{side}_normalize_before"),
-            activation_fn=self.activation_fn,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-            norm_fn=self.norm_fn,
-            rotary_pos=self.rotary_pos,
-            kv_heads=getattr(self, f"{side}_kv_heads"),
         )
 
 

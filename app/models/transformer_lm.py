@@ -51,9 +51,7 @@ class TransformerLMConfig:
     decoder_layers_to_keep: list[int] | None  # the layers that there are, from 0; null: all
     norm_fn: str  # which norm: layer, or rms; not in fairseq
     rotary_pos: bool  # rotary positions in the self-attention; not in fairseq
-    decoder_kv_heads: (
-        int | None
-    )  # heads of keys and values, shared by groups of heads; null: no sharing; not in fairseq
+    decoder_kv_heads: int | None  # heads of keys and values, shared by groups of heads; null: one each; not in fairseq
     max_target_positions: int  # longest row
 
     def check(self) -> Iterator[str]:
