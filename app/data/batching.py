@@ -10,7 +10,10 @@ from app.errors import DataError
 
 Indices = NDArray[np.int64]
 
-FULL = 0.85  # a batch may end this full, where the next samples would only add padding
+GRAIN = 16  # blocks of a full batch, between which batches may be cut
+PRICE = 0.15  # of a batch, in full ones: what padding must save for one more
+NOISE = 0.1  # share of that by which random prices differ
+SEGMENT = 2**16  # blocks that are cut at once
 
 
 def make_batches(
@@ -56,30 +59,58 @@ def _by_length(source_lengths: Indices, target_lengths: Indices, rng: np.random.
     return np.lexsort((ties, np.where((longest + turn) % 2, difference, -difference), way * longest))
 
 
-def _cut(lengths: Indices, max_tokens: int, limit: int, rng: np.random.Generator | None) -> list[int]:
+def _cut(lengths: Indices, max_tokens: int, limit: int, rng: np.random.Generator | None) -> Indices:
     """Sizes of the batches that rows of `lengths` [2, N], in this order, are cut into, each of at most `limit` rows.
 
-    A batch takes what it can hold, less up to 15 % where that leaves it with a smaller share of padding. With `rng` the
-    first one is cut at random, which moves the borders of all.
+    Cuts are made between blocks, which end where a `GRAIN`th of a batch is full or the longer side's length changes.
+    Of all ways to cut there, that with the fewest positions is taken, where each batch counts as `PRICE` of a full one
+    more, so that batches stay large. With `rng` blocks and prices differ a little, and so the cuts from epoch to epoch.
     """
-    sizes: list[int] = []
-    start, count = 0, lengths.shape[1]
-    while start < count:
-        window = lengths[:, start : start + min(limit, max_tokens // int(lengths[:, start].max()))]
-        rows = np.arange(1, window.shape[1] + 1)
-        positions = np.maximum.accumulate(window, axis=1) * rows  # [2, rows] of each side, padding counted
-        most = int(np.count_nonzero(positions.max(axis=0) <= max_tokens))
-        least = max(1, int(most * FULL))
-        if rng and not sizes:
-            size = int(rng.integers(1, most + 1))
-        elif start + most == count:
-            size = most
-        else:
-            used = (window.cumsum(axis=1).sum(axis=0) / positions.sum(axis=0))[least - 1 : most]
-            size = most - int(used[::-1].argmax())
-        sizes.append(size)
-        start += size
-    return sizes
+    longest = lengths.max(axis=0)
+    filled = np.maximum(longest, -(-max_tokens // limit)).cumsum() + (int(rng.integers(max_tokens)) if rng else 0)
+    ends_here = (np.diff(filled * GRAIN // max_tokens) > 0) | (np.diff(longest) != 0)
+    starts = np.flatnonzero(np.append(True, ends_here))
+    rows, sides = np.diff(starts, append=len(longest)), np.maximum.reduceat(lengths, starts, axis=1)
+    sizes = []
+    for first in range(0, len(rows), SEGMENT):
+        part = slice(first, first + SEGMENT)
+        last = np.cumsum(_cheapest(_costs(rows[part], sides[:, part], max_tokens, limit, rng))) - 1
+        sizes.append(np.diff(rows[part].cumsum()[last], prepend=0))
+    return np.concatenate(sizes)
+
+
+def _costs(
+    rows: Indices, sides: Indices, max_tokens: int, limit: int, rng: np.random.Generator | None
+) -> NDArray[np.float64]:
+    """[blocks, K]: what a batch costs that ends with block j and has K - k blocks; infinite where that is too many.
+
+    `rows` [blocks] and `sides` [2, blocks] are the blocks' rows and longest source and target.
+    """
+    costs: list[NDArray[np.float64]] = []
+    count, longest = rows, sides
+    while (fits := (count <= limit) & (count * longest.max(axis=0) <= max_tokens)).any():
+        price = PRICE * (1 + NOISE * rng.uniform(-1, 1, len(rows)) if rng else 1) * max_tokens
+        costs.append(np.where(fits, count * longest.sum(axis=0) + price, np.inf))
+        count = rows + np.append(limit, count[:-1])  # nothing stands before the first block
+        longest = np.maximum(sides, np.roll(longest, 1, axis=1))
+    return np.stack(costs[::-1], axis=1)
+
+
+def _cheapest(costs: NDArray[np.float64]) -> list[int]:
+    """How many blocks each batch has in the cheapest cut (Bellman, 1957): [blocks, K] is what `_costs` returns."""
+    blocks, most = costs.shape
+    total = np.full(most + blocks, np.inf)  # of all batches up to a block, `most` places on
+    total[most - 1] = 0.0
+    taken = np.zeros(blocks, dtype=np.int64)
+    for block in range(blocks):
+        ways = total[block : block + most] + costs[block]
+        best = ways.argmin()
+        taken[block], total[block + most] = most - best, ways[best]
+    batches, end = [], blocks
+    while end:
+        batches.append(int(taken[end - 1]))
+        end -= batches[-1]
+    return batches[::-1]
 
 
 def share(batches: list[Indices], count: int) -> list[Indices]:
