@@ -18,6 +18,7 @@ def run(cfg: ServeConfig, plugins: dict[str, Any]) -> None:
         import uvicorn
 
         from app.serving.application import application
+        from app.serving.protocol import punctual
     except ModuleNotFoundError as error:
         raise ConfigError([f"app.serve: needs {error.name}; pip install 'seqwright[serve]'"]) from None
     from app.inference import load_generator, translated
@@ -31,6 +32,7 @@ def run(cfg: ServeConfig, plugins: dict[str, Any]) -> None:
         app,
         host=cfg.host,
         port=cfg.port,
+        http=punctual(cfg.timeout),
         limit_concurrency=cfg.max_connections,
         log_level="warning",
         server_header=False,
