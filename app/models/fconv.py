@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from app.interfaces import Cache, EncoderOut, Model, Task
-from app.modules.convolution_windows import ConvCache, centred
+from app.modules.convolution_windows import ConvCache
 from app.modules.gated_convolutions import (
     SQRT_HALF,
     ConvDecoder,
-    GatedConvolutions,
+    ConvEncoder,
+    ConvPositions,
     check_layers,
     conv_embedding,
 )
-from app.modules.positions import make_positions
 from app.modules.weight_norm import WeightNormLinear
 from app.ranges import positive, probability
 
@@ -59,30 +59,6 @@ class FConvConfig:
             )
 
 
-class Encoder(GatedConvolutions):
-    """`states` are the keys of attention; `more` holds its values, which see the embeddings too."""
-
-    def __init__(self, cfg: FConvConfig, embed_tokens: nn.Embedding, padding_idx: int, readers: int):
-        super().__init__(embed_tokens, cfg.encoder_layers, cfg.dropout)
-        rows = cfg.max_source_positions + padding_idx + 1
-        self.embed_positions = conv_embedding(rows, cfg.encoder_embed_dim, padding_idx)
-        self.fc2 = WeightNormLinear(self.channels, cfg.encoder_embed_dim)
-        self.padding_idx, self.readers = padding_idx, readers
-
-    def forward(self, src_tokens: Tensor) -> EncoderOut:
-        keep = src_tokens.ne(self.padding_idx)
-        positions = make_positions(src_tokens, self.padding_idx)
-        embedded = self.dropout(self.embed_tokens(src_tokens) + self.embed_positions(positions))
-        padding = ~keep.unsqueeze(-1)
-        x = self.convolve(
-            embedded, lambda _, x, width: centred(x.masked_fill(padding, 0), width), attend=lambda _, x: x
-        )
-        x = self.fc2(x).masked_fill(padding, 0)
-        if x.requires_grad and self.readers:  # so that many attentions do not drown the encoder's other gradients
-            x.register_hook(lambda grad: grad / (2 * self.readers))
-        return EncoderOut(x, keep, ((x + embedded) * SQRT_HALF,))
-
-
 class Attention(nn.Module):
     """Dot-product attention from a decoder layer and the target's embeddings (Gehring et al., 2017, sec. 3.3)."""
 
@@ -105,8 +81,7 @@ class Attention(nn.Module):
 class Decoder(ConvDecoder):
     """Causal convolutions with positions, each of which may attend to the encoder."""
 
-    def __init__(self, cfg: FConvConfig, embed_tokens: nn.Embedding, padding_idx: int):
-        dim = cfg.decoder_embed_dim
+    def __init__(self, cfg: FConvConfig, embed_tokens: nn.Embedding):
         super().__init__(
             embed_tokens,
             cfg.decoder_layers,
@@ -116,23 +91,17 @@ class Decoder(ConvDecoder):
             adaptive_softmax_cutoff=None,
             adaptive_softmax_dropout=0.0,
         )
-        self.padding_idx = padding_idx
-        self.embed_positions = conv_embedding(cfg.max_target_positions + padding_idx + 1, dim, padding_idx)
+        self.embed_positions = ConvPositions(cfg.max_target_positions, embed_tokens)
         attends = cfg.decoder_attention or [True] * len(cfg.decoder_layers)
-        self.attention = nn.ModuleDict(
-            {str(i): Attention(layer[0], dim) for i, layer in enumerate(cfg.decoder_layers) if attends[i]}
-        )
+        layers = [(str(i), layer[0]) for i, layer in enumerate(cfg.decoder_layers) if attends[i]]
+        self.attention = nn.ModuleDict({i: Attention(channels, cfg.decoder_embed_dim) for i, channels in layers})
 
     def forward(
         self, tokens: Tensor, encoder_out: EncoderOut, cache: ConvCache | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """[N, T] -> features [N, T, D], and each attention's weights [N, T, S]."""
-        positions = (
-            make_positions(tokens, self.padding_idx)
-            if cache is None
-            else torch.full_like(tokens, self.padding_idx + 1 + cache.step)
-        )
-        embedded = self.dropout(self.embed_tokens(tokens) + self.embed_positions(positions))
+        placed = self.embed_positions(tokens, None if cache is None else cache.step)
+        embedded = self.dropout(self.embed_tokens(tokens) + placed)
         seen: list[Tensor] = []
 
         def attend(layer: int, x: Tensor) -> Tensor:
@@ -152,13 +121,15 @@ class FConv(Model):
         source, target = task.source_vocabulary, task.target_vocabulary
         self.max_positions = (cfg.max_source_positions, cfg.max_target_positions)
         embed_target = conv_embedding(len(target), cfg.decoder_embed_dim, target.pad)
-        self.decoder = Decoder(cfg, embed_target, target.pad)
+        self.decoder = Decoder(cfg, embed_target)
         embed_source = conv_embedding(len(source), cfg.encoder_embed_dim, source.pad)
-        self.encoder = Encoder(cfg, embed_source, source.pad, readers=len(self.decoder.attention))
+        readers = len(self.decoder.attention)
+        self.encoder = ConvEncoder(embed_source, cfg.encoder_layers, cfg.dropout, cfg.max_source_positions, readers)
 
     def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
-        out: EncoderOut = self.encoder(src_tokens)
-        return out
+        """`states` are the keys of attention; `more` holds its values."""
+        keys, values, keep = self.encoder(src_tokens)
+        return EncoderOut(keys, keep, (values,))
 
     def decode(
         self, prev_output_tokens: Tensor, encoder_out: EncoderOut | None = None, cache: Cache | None = None

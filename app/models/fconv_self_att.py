@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from app.interfaces import Cache, EncoderOut, Model, Task
-from app.modules.convolution_windows import ConvCache, centred
+from app.modules.convolution_windows import ConvCache
 from app.modules.downsampled_attention import DownsampledAttention, PastAttention
 from app.modules.gated_convolutions import (
-    SQRT_HALF,
+    ConvEncoder,
+    ConvPositions,
     GatedConvolutions,
     check_layers,
     conv_embedding,
     plain_linear,
     read_past,
 )
-from app.modules.positions import make_positions
 from app.ranges import divides, positive, probability
 
 
@@ -65,36 +65,15 @@ class FConvSelfAttConfig:
             yield "downsample=true: needs project_input=true"
 
 
-class Encoder(GatedConvolutions):
-    """`states` are the keys of attention; `more` holds its values, which see the embeddings too."""
+class Encoder(ConvEncoder):
+    """Self-attention may follow each convolution."""
 
-    def __init__(self, cfg: FConvSelfAttConfig, embed_tokens: nn.Embedding, padding_idx: int, readers: int):
-        super().__init__(embed_tokens, cfg.encoder_layers, cfg.dropout, weight_norm=False)
-        dim = cfg.encoder_embed_dim
-        self.padding_idx, self.readers = padding_idx, readers
-        self.embed_positions = conv_embedding(cfg.max_source_positions + padding_idx + 1, dim, padding_idx)
-        self.attention = nn.ModuleDict(
-            {
-                str(i): PastAttention(layer[0], dim, cfg.encoder_attention_nheads, False, False, False)
-                for i, layer in chosen(cfg.encoder_layers, cfg.encoder_attention)
-            }
-        )
-        self.fc2 = plain_linear(self.channels, dim)
-
-    def forward(self, src_tokens: Tensor) -> EncoderOut:
-        keep = src_tokens.ne(self.padding_idx)
-        padding = ~keep.unsqueeze(-1)
-        positions = make_positions(src_tokens, self.padding_idx)
-        embedded = self.dropout(self.embed_tokens(src_tokens) + self.embed_positions(positions))
-
-        def attend(layer: int, x: Tensor) -> Tensor:
-            return self.attention[str(layer)](x, x) if str(layer) in self.attention else x
-
-        x = self.fc2(self.convolve(embedded, lambda _, x, width: centred(x.masked_fill(padding, 0), width), attend))
-        x = x.masked_fill(padding, 0)
-        if x.requires_grad and self.readers:  # so that many attentions do not drown the encoder's other gradients
-            x.register_hook(lambda grad: grad / (2 * self.readers))
-        return EncoderOut(x, keep, ((x + embedded) * SQRT_HALF,))
+    def __init__(self, cfg: FConvSelfAttConfig, embed_tokens: nn.Embedding, readers: int):
+        layers, positions = cfg.encoder_layers, cfg.max_source_positions
+        super().__init__(embed_tokens, layers, cfg.dropout, positions, readers, weight_norm=False)
+        for i, (channels, *_) in chosen(layers, cfg.encoder_attention):
+            dim, heads = cfg.encoder_embed_dim, cfg.encoder_attention_nheads
+            self.attention[str(i)] = PastAttention(channels, dim, heads, False, False, False)
 
 
 class StoryCache(ConvCache):
@@ -117,11 +96,11 @@ class StoryCache(ConvCache):
 class Decoder(GatedConvolutions):
     """Causal convolutions; attention to the encoder and to the past may follow each."""
 
-    def __init__(self, cfg: FConvSelfAttConfig, embed_tokens: nn.Embedding, padding_idx: int):
+    def __init__(self, cfg: FConvSelfAttConfig, embed_tokens: nn.Embedding):
         super().__init__(embed_tokens, cfg.decoder_layers, cfg.dropout, weight_norm=False)
         dim = cfg.decoder_embed_dim
-        self.padding_idx, self.mask_padding = padding_idx, cfg.mask_padding
-        self.embed_positions = conv_embedding(cfg.max_target_positions + padding_idx + 1, dim, padding_idx)
+        self.mask_padding = cfg.mask_padding
+        self.embed_positions = ConvPositions(cfg.max_target_positions, embed_tokens)
         self.attention, self.attproj, self.selfattention = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for i, (channels, *_) in chosen(cfg.decoder_layers, cfg.decoder_attention):
             heads = cfg.multihead_attention_nheads
@@ -137,12 +116,8 @@ class Decoder(GatedConvolutions):
         self, tokens: Tensor, encoder_out: EncoderOut, cache: StoryCache | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """[N, T] -> features [N, T, D], and the weights [N, T, S] of each attention to the encoder."""
-        positions = (
-            make_positions(tokens, self.padding_idx)
-            if cache is None
-            else torch.full_like(tokens, self.padding_idx + 1 + cache.step)
-        )
-        embedded = self.dropout(self.embed_tokens(tokens) + self.embed_positions(positions))
+        placed = self.embed_positions(tokens, None if cache is None else cache.step)
+        embedded = self.dropout(self.embed_tokens(tokens) + placed)
         keep = encoder_out.keep if self.mask_padding else None
         seen: list[Tensor] = []
 
@@ -172,14 +147,15 @@ class FConvSelfAtt(Model):
         source, target = task.source_vocabulary, task.target_vocabulary
         self.max_positions = (cfg.max_source_positions, cfg.max_target_positions)
         embed_target = conv_embedding(len(target), cfg.decoder_embed_dim, target.pad)
-        self.decoder = Decoder(cfg, embed_target, target.pad)
+        self.decoder = Decoder(cfg, embed_target)
         embed_source = conv_embedding(len(source), cfg.encoder_embed_dim, source.pad)
-        encoder = Encoder(cfg, embed_source, source.pad, readers=len(self.decoder.attention))
+        encoder = Encoder(cfg, embed_source, readers=len(self.decoder.attention))
         self.encoder = nn.ModuleDict({"encoder": encoder})  # fairseq's has room for a second one
 
     def encode(self, src_tokens: Tensor, src_lengths: Tensor) -> EncoderOut:
-        out: EncoderOut = self.encoder["encoder"](src_tokens)
-        return out
+        """`states` are the keys of attention; `more` holds its values."""
+        keys, values, keep = self.encoder["encoder"](src_tokens)
+        return EncoderOut(keys, keep, (values,))
 
     def decode(
         self, prev_output_tokens: Tensor, encoder_out: EncoderOut | None = None, cache: Cache | None = None

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.modules.adaptive_softmax import AdaptiveSoftmax
-from app.modules.convolution_windows import ConvCache, past
+from app.modules.convolution_windows import ConvCache, centred, past
 from app.modules.dropout import Dropout
+from app.modules.positions import make_positions
 from app.modules.weight_norm import WeightNormConvolution, WeightNormLinear
 
 INIT_STD = 0.1  # of embeddings
@@ -94,6 +95,46 @@ class GatedConvolutions(nn.Module):
         return x
 
 
+class ConvEncoder(GatedConvolutions):
+    """Convolutions around every position, and what attention takes of them (Gehring et al., 2017, sec. 3.3).
+
+    `attention` holds what follows a layer's gate by the layer's number: nothing, unless a model puts something there.
+    """
+
+    def __init__(
+        self,
+        embed_tokens: nn.Embedding,
+        layers: Layers,
+        dropout: float,
+        max_positions: int,
+        readers: int,
+        weight_norm: bool = True,
+    ):
+        """`readers`: how many attentions read the states."""
+        super().__init__(embed_tokens, layers, dropout, weight_norm)
+        self.readers = readers
+        self.embed_positions = ConvPositions(max_positions, embed_tokens)
+        self.attention = nn.ModuleDict()
+        self.fc2 = (WeightNormLinear if weight_norm else plain_linear)(self.channels, embed_tokens.embedding_dim)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, S] -> keys [B, S, E], values [B, S, E], which see the embeddings too, and keep [B, S]."""
+        keep = tokens.ne(self.embed_positions.padding)
+        padding = ~keep.unsqueeze(-1)
+        embedded = self.dropout(self.embed_tokens(tokens) + self.embed_positions(tokens))
+
+        def see(layer: int, x: Tensor, width: int) -> Tensor:
+            return centred(x.masked_fill(padding, 0), width)
+
+        def attend(layer: int, x: Tensor) -> Tensor:
+            return self.attention[str(layer)](x, x) if str(layer) in self.attention else x
+
+        x = self.fc2(self.convolve(embedded, see, attend)).masked_fill(padding, 0)
+        if x.requires_grad and self.readers:  # so that many attentions do not drown the encoder's other gradients
+            x.register_hook(lambda grad: grad / (2 * self.readers))
+        return x, (x + embedded) * SQRT_HALF, keep
+
+
 class ConvDecoder(GatedConvolutions):
     """Convolutions that see no future, and the way to scores. What embeds and attends is left to the model."""
 
@@ -141,9 +182,29 @@ def read_past(layer: int, x: Tensor, width: int) -> Tensor:
     return past(x, width)
 
 
+class ConvPositions(nn.Embedding):
+    """A vector a position, learned, as convolutional models begin with them; as wide as the tokens' are."""
+
+    def __init__(self, max_positions: int, embed_tokens: nn.Embedding):
+        assert embed_tokens.padding_idx is not None
+        self.padding = embed_tokens.padding_idx
+        super().__init__(max_positions + self.padding + 1, embed_tokens.embedding_dim, self.padding)
+        init_conv_embedding(self)
+
+    def forward(self, tokens: Tensor, step: int | None = None) -> Tensor:
+        """[B, T] -> [B, T, D]. `step`: all tokens stand at this position (from 0), as in decoding with a cache."""
+        if step is None:
+            return super().forward(make_positions(tokens, self.padding))
+        return super().forward(torch.full_like(tokens, self.padding + 1 + step))
+
+
 def conv_embedding(size: int, dim: int, padding_idx: int) -> nn.Embedding:
     """Embeddings as convolutional models begin with them; padding's is 0."""
     embedding = nn.Embedding(size, dim, padding_idx)
-    nn.init.normal_(embedding.weight, std=INIT_STD)
-    nn.init.zeros_(embedding.weight[padding_idx])
+    init_conv_embedding(embedding)
     return embedding
+
+
+def init_conv_embedding(embedding: nn.Embedding) -> None:
+    nn.init.normal_(embedding.weight, std=INIT_STD)
+    nn.init.zeros_(embedding.weight[embedding.padding_idx])
