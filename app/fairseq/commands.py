@@ -15,9 +15,12 @@ from app.errors import ConfigError
 from app.fairseq.equivalents import Equivalent, Fields, by_name, chosen, equivalent
 from app.fairseq.features import FEATURES
 from app.fairseq.flags import COMMANDS, Flag
+from app.fairseq.hydra_commands import NAME as HYDRA
+from app.fairseq.hydra_commands import hydra_options
+from app.fairseq.values import is_off
 from app.schema import nearest
 
-SCRIPTS = {f"{name.removeprefix('fairseq-').replace('-', '_')}.py": name for name in COMMANDS}
+SCRIPTS = {f"{name.removeprefix('fairseq-').replace('-', '_')}.py": name for name in (*COMMANDS, HYDRA)}
 CHOICES = {"arch": "model", "a": "model"} | {name: name for name in ("task", "criterion", "optimizer", "lr_scheduler")}
 PLAIN = re.compile(r"[\w@%+=:,./$-]+")  # words that a shell takes as they are, but for variables
 NUMBER = re.compile(r"-\d")
@@ -61,10 +64,12 @@ def translate(line: str) -> Translated:
     while words and (re.fullmatch(r"\w+=.*", words[0]) or words[0] in ("python", "python3", "torchrun")):
         words.pop(0)
     name = SCRIPTS.get(Path(words[0]).name, words[0]) if words else ""
+    if name == HYDRA:
+        return translated_hydra(hydra_options(words[1:]))
     if name not in COMMANDS:
-        raise ConfigError([f"{name or 'nothing'}: is no command of fairseq's{nearest(name, COMMANDS)}"])
+        raise ConfigError([f"{name or 'nothing'}: is no command of fairseq's{nearest(name, [*COMMANDS, HYDRA])}"])
     module, flags = COMMANDS[name]
-    fields = plugin_fields(words) if module == "train" else {}
+    fields = plugin_fields(choices(words)) if module == "train" else {}
     options = parse(name, words[1:], flags, fields)
     first = imports(options)
     return Translated(*FINISH[module](name, options, flags, fields), first)
@@ -80,14 +85,32 @@ def first_command(line: str) -> list[str]:
         raise ConfigError([f"the command cannot be read as a shell reads it: {error}"]) from None
 
 
-def plugin_fields(words: Sequence[str]) -> Fields:
-    """The fields of the plug-ins that a line of `fairseq-train` chooses, which are flags as well."""
-    options: dict[str, str] = dict(UNGIVEN)
+def translated_hydra(options: dict[str, Any]) -> Translated:
+    """A line of `fairseq-hydra-train`, whose options are those of `fairseq-train`."""
+    _, flags = COMMANDS["fairseq-train"]
+    fields = plugin_fields({name: options[name] for name in CHOICES if name in options})
+    module, found = finish_train(HYDRA, options, flags, fields)
+    if found.unknown:
+        known = {*by_name(FEATURES), *by_name(flags), *(name for group in fields.values() for name in group)}
+        raise ConfigError(
+            [f"{name}: is no option of fairseq's{nearest(name, known)}" for name in sorted(found.unknown)]
+        )
+    return Translated(module, found, imports(options))
+
+
+def choices(words: Sequence[str]) -> dict[str, str]:
+    """The options of groups that a line of `fairseq-train` names."""
+    found = {}
     for word, following in zip(words, [*words[1:], ""]):
         flag, _, value = word.lstrip("-").partition("=")
         if word.startswith("-") and flag.replace("-", "_") in CHOICES:
-            options[flag.replace("-", "_")] = value or following
-    return chosen(equivalent(options, COMMANDS["fairseq-train"][1], {}).overrides)[1]
+            found[flag.replace("-", "_")] = value or following
+    return found
+
+
+def plugin_fields(choices: Mapping[str, str]) -> Fields:
+    """The fields of the chosen plug-ins, which are flags as well."""
+    return chosen(equivalent({**UNGIVEN, **choices}, COMMANDS["fairseq-train"][1], {}).overrides)[1]
 
 
 def parse(command: str, words: Sequence[str], flags: Sequence[Flag], fields: Fields) -> dict[str, Any]:
@@ -169,9 +192,9 @@ def finish_train(name: str, options: dict[str, Any], flags: Sequence[Flag], fiel
         over["trainer.decode_valid"] = False
     if isinstance(over.get("task.data"), str) and ":" in over["task.data"]:
         over["task.data"] = over["task.data"].split(":")
-    if "checkpoint.finetune_from" in over and "finetune_from_model" not in options:
+    if "checkpoint.finetune_from" in over and not options.get("finetune_from_model"):
         for part in ("optimizer", "lr_scheduler", "meters", "dataloader"):
-            over[f"checkpoint.reset_{part}"] = f"reset_{part}" in options
+            over[f"checkpoint.reset_{part}"] = not is_off(options.get(f"reset_{part}"))
     if "joined_dictionary" in fields_with_ours(over):
         over["task.joined_dictionary"] = shares_all(over)
     return "train", found

@@ -1,5 +1,6 @@
 """The options in a checkpoint of fairseq's as a configuration of ours."""
 
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,6 +65,17 @@ def less_padding(name: str) -> Value:
     return lambda options, weights: None if options.get(name) is None else int(options[name]) - PAD - 1
 
 
+def layers_left(side: str) -> Value:
+    """fairseq takes layers out of what it loads by `SIDE_layers_to_keep`, and saves what is left, numbered anew."""
+
+    def value(options: Options, weights: Weights) -> Any:
+        if not options.get(f"{side}_layers_to_keep"):
+            return options[f"{side}_layers"]
+        return len({match[0] for name in weights if (match := re.match(rf"{side}\.layers\.\d+\.", name))})
+
+    return value
+
+
 def layers_that_attend(name: str) -> Value:
     """fairseq has one word for all layers, or a list of them; null is all layers here, and [] none."""
 
@@ -79,9 +91,16 @@ NORMFORMER = {"scale_fc": "ffn_layernorm", "scale_attn": "attn_ln", "scale_heads
 WITHOUT_PADDING = {name: less_padding(name) for name in ("max_source_positions", "max_target_positions")}
 ROW: dict[str, Value] = {"max_target_positions": longest_row}
 PRE_NORM: dict[str, Value] = {"no_decoder_final_norm": no_final_norm}
+PRUNED: dict[str, Value] = {f"{side}_layers": layers_left(side) for side in ("encoder", "decoder")}
+PRUNED |= {f"{side}_layers_to_keep": lambda options, weights: None for side in ("encoder", "decoder")}
 OF_FAMILY: dict[str, dict[str, Value]] = {  # family -> field of ours -> its value, where that is not the option's
-    "transformer": PRE_NORM,
-    "transformer_lm": ROW | PRE_NORM | {name: scale(name, parameter) for name, parameter in NORMFORMER.items()},
+    "transformer": PRE_NORM | PRUNED,
+    "transformer_align": PRUNED,
+    "bart": PRUNED,
+    "transformer_lm": ROW
+    | PRE_NORM
+    | PRUNED
+    | {name: scale(name, parameter) for name, parameter in NORMFORMER.items()},
     "lstm": {"share_decoder_input_output_embed": shared},
     "lightconv": {"share_decoder_input_output_embed": shared},
     "lstm_lm": ROW,

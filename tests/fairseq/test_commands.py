@@ -124,6 +124,49 @@ def test_what_is_not_given_is_as_in_fairseq() -> None:
     assert sorted(resets) == sorted(f"checkpoint.reset_{part}={value}" for part, value in parts.items())
 
 
+HYDRA = """
+fairseq-hydra-train task=language_modeling task.data=one-text task.tokens_per_sample=512 criterion=cross_entropy
+    model=transformer_lm/transformer_lm_gpt model.decoder_layers=2 dataset.max_tokens=2048 optimizer=adam
+    optimization.lr=[0.0005] optimization.update_freq=[16] optimizer.adam_betas="'(0.9,0.98)'" common.fp16=true
+    lr_scheduler=inverse_sqrt lr_scheduler.warmup_updates=4000 +common.seed=3 checkpoint.reset_optimizer=false
+    common.log_format=json distributed_training.distributed_world_size=1 hydra.run.dir=here
+"""
+HYDRA_FILE = """
+defaults: [_self_, {task: translation}, {optimizer: adam}]
+task: {data: data-bin, source_lang: de, target_lang: en}
+model: {_name: transformer, encoder: {layers: 2}, dropout: 0.3, share_all_embeddings: true}
+criterion: {_name: label_smoothed_cross_entropy, label_smoothing: 0.1}
+lr_scheduler: {_name: inverse_sqrt, warmup_updates: 400}
+optimization: {lr: [0.001], max_update: 100, clip_norm: 0.0}
+dataset: {max_tokens: 1024}
+common: {seed: 2, log_interval: "${dataset.max_tokens}"}
+"""
+
+
+@pytest.mark.usefixtures("_there")
+def test_overrides_of_hydra_are_flags() -> None:
+    found = translate(HYDRA)
+    assert faults(found) == []
+    theirs = {"task=language_modeling", "task.data=one-text", "task.tokens_per_sample=512", "criterion=cross_entropy"}
+    theirs |= {"model=transformer_lm_gpt", "model.decoder_layers=2", "batching.max_tokens=2048", "optimizer=adam"}
+    theirs |= {"optimizer.lr=0.0005", "trainer.update_freq=16", "optimizer.betas=[0.9,0.98]", "precision=fp16"}
+    theirs |= {"lr_scheduler=inverse_sqrt", "lr_scheduler.warmup_updates=4000", "seed=3"}
+    assert theirs <= set(shlex.split(found.line))
+    assert {note.partition(":")[0] for note in found.notes()} >= {"--log-format"}
+    assert "hydra.run.dir" not in found.line
+
+
+@pytest.mark.usefixtures("_there")
+def test_a_file_of_hydra_is_read_with_overrides_over_it(tmp_path: Path) -> None:
+    (tmp_path / "wmt.yaml").write_text(HYDRA_FILE)
+    found = translate(f"fairseq-hydra-train --config-dir {tmp_path} --config-name wmt optimization.max_update=7")
+    assert faults(found) == []
+    theirs = {"task=translation", "task.source_lang=de", "model=transformer", "model.encoder_layers=2"}
+    theirs |= {"model.dropout=0.3", "criterion.label_smoothing=0.1", "trainer.max_update=7", "trainer.clip_norm=0.0"}
+    theirs |= {"task.joined_dictionary=true", "optimizer=adam", "trainer.log_interval=1024", "seed=2"}
+    assert theirs <= set(found.found.words())
+
+
 OTHERS = {
     "fairseq-generate data-bin --path m/a.pt:m/b.pt --beam 4 --lenpen 0.6 --remove-bpe --gen-subset valid --cpu": (
         "python -m app.generate 'checkpoint=[m/a,m/b]' data=data-bin search.beam=4 search.lenpen=0.6 split=valid "
@@ -205,6 +248,13 @@ def test_other_commands(line: str) -> None:
         ("fairseq-generate d --path m.pt --beam", "--beam: needs a value"),
         ("fairseq-generate d --path m.pt --beam four", "--beam 'four': could not convert"),
         ("fairseq-score a b", "a: fairseq-score takes no such argument"),
+        ("fairseq-hydra-train task=translation", "says no task or model; give task=NAME model=NAME"),
+        ("fairseq-hydra-train --config-name wmt", "wmt.yaml: No such file or directory; give the file with"),
+        ("fairseq-hydra-train -m task=translation", "-m: is left to our own command"),
+        ("fairseq-hydra-train task=translation model=transformer,lstm", "model=transformer,lstm: is a sweep"),
+        ("fairseq-hydra-train task=translation model=lstm common.sed=1", "sed: is no option .* nearest is seed"),
+        ("fairseq-hydra-train task=translation model=lstm common.seed", "fairseq-hydra-train: .*common.seed"),
+        ("fairseq-hydra-train task=translation model=lstm common.seed=${x}", "not found; write the value itself"),
         ("fairseq-train 'data-bin", "cannot be read as a shell reads it"),
         ("fairseq-train d --arch transformer --update-freq 4,8", "a value for each epoch is not known here"),
     ],

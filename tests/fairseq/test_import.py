@@ -108,6 +108,13 @@ def test_older_names_are_renamed(data: Path, weights: Any, tmp_path: Path) -> No
     assert all(torch.equal(found[name], weight) for name, weight in weights.items())
 
 
+def test_a_pruned_model_has_the_layers_that_are_left(data: Path, weights: Any, tmp_path: Path) -> None:
+    pruned = saved(tmp_path / "m.pt", weights, encoder_layers_to_keep="2", encoder_layers=3, encoder_layerdrop=0.2)
+    words = run_import(pruned, data, tmp_path / "run")
+    assert {"model.encoder_layers=1", "model.encoder_layers_to_keep=null", "model.encoder_layerdrop=0.2"} <= set(words)
+    assert find(tmp_path / "run", "loss", "min").tensors("model.safetensors").keys() == weights.keys()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
