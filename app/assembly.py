@@ -21,6 +21,7 @@ from app.runtime.precision import PreciseOptimizer, Precision
 from app.runtime.seeds import set_seed
 from app.trainer import Parts, choose_device
 from app.user_packages import missing_packages_told
+from app.utilization import Utilization
 
 if TYPE_CHECKING:
     from app.runtime.sharding import Sharded
@@ -50,6 +51,8 @@ def build(cfg: TrainConfig, plugins: Mapping[str, Any], task: Task, workers: Wor
     callbacks = {name: make() for name, make in plugins["callbacks"].items()}
     logger.info("%s parameters on %s in %s", f"{num_parameters(model):,}", device, optimizer.precision.name)
     parts = Parts(task, model, criterion, optimizer, plugins["lr_scheduler"](inner), callbacks, workers)
+    if workers.is_first:
+        parts.utilization = Utilization(device, precision.dtype, Path(cfg.cache_dir))
     if sharding is not None:
         parts.gradients = parts.sharding = sharding
     elif workers.world_size > 1:

@@ -36,6 +36,7 @@ class TrainerConfig:
     decode_valid: bool  # also translate the validation split and score it at every validation
     num_threads: int  # threads for tensor operations on the CPU; 0: all cores
     device: str  # auto, cpu, cuda, cuda:1, ...
+    profile: bool  # write a trace of three updates, and where the time of all goes, into the run's directory profile
 
     def check(self) -> Iterator[str]:
         yield from at_least(self, 0, "max_epoch", "max_update", "stop_time_hours", "patience", "clip_norm")

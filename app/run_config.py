@@ -104,6 +104,9 @@ def stored(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a readable configuration ({type(error).__name__})") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a configuration of a run")
+    trainer = values.get("trainer")
+    if isinstance(trainer, dict):  # of a run from before there were profiles
+        trainer.setdefault("profile", False)
     return {str(key): value for key, value in values.items()}
 
 

@@ -68,6 +68,8 @@ def summary(run_dir: Path, checkpoint: CheckpointConfig, num_parameters: int) ->
     if train:
         rows["training time"] = str(timedelta(seconds=round(train[-1]["train_wall"])))
         rows["speed"] = f"{mean(train, 'wps'):,.0f} target tokens a second, {mean(train, 'ups'):.2f} updates a second"
+        if share := mean(train, "mfu"):
+            rows["speed"] += f", {100 * share:.0f}% of the fastest products"
         rows["padding"] = f"{100 * mean(train, 'padding'):.1f}% of all positions"
     return {**rows, **best(lines, checkpoint), "peak memory": peak_memory()}
 

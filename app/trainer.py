@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,6 +18,7 @@ from app.errors import Stopped
 from app.interfaces import BatchIterator, Criterion, Loss, LRScheduler, Model, Shard, Task
 from app.judgement import Judgement
 from app.meters import Meters
+from app.profiling import Profile
 from app.run_state import RunState
 from app.runtime.checkpoint import Checkpoints
 from app.runtime.distributed import Workers
@@ -31,6 +33,7 @@ from app.runtime.seeds import set_seed
 from app.runtime.signals import SAVED, StopSignals
 from app.stopping import Stopping
 from app.trackers.fanout import Trackers
+from app.utilization import Utilization
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Parts:
     workers: Workers = field(default_factory=Workers)
     gradients: GradientSums = field(default_factory=GradientBuckets)
     sharding: Whole = field(default_factory=Whole)
+    utilization: Utilization = field(default_factory=lambda: Utilization(torch.device("cpu")))
 
 
 class Trainer:
@@ -74,8 +78,10 @@ class Trainer:
         self.optimizer, self.lr_scheduler, self.callbacks = parts.optimizer, parts.lr_scheduler, parts.callbacks
         self.workers, self.gradients, self.sharding = parts.workers, parts.gradients, parts.sharding
         self.step_criterion = cast(Criterion, self.sharding.criterion(self.criterion))
-        self.trackers, self.evaluate = trackers, evaluate
+        self.trackers, self.evaluate, self.utilization = trackers, evaluate, parts.utilization
         self.device = next(self.model.parameters()).device
+        self.profile = Profile(run_dir / "profile" if cfg.profile and self.workers.is_first else None, self.device)
+        self.backward = self.profile.of_backward(self.optimizer)
         self.checkpoints = Checkpoints(checkpoint, run_dir)
         self.saver = Saver(checkpoint, self.checkpoints)
         self.judgement, self.state = Judgement(checkpoint), RunState(self)
@@ -103,10 +109,12 @@ class Trainer:
             self.agree([])
             while not self.stop_reason():
                 itr = self.batches(train_set)
-                for batches in grouped(itr, self.cfg.update_freq):
+                for batches in self.profile.each("data", grouped(itr, self.cfg.update_freq)):
                     losses = [loss for i, batch in enumerate(batches) for loss in self.train_step(batch, i, batches)]
-                    if self.average_and_clip_gradients(losses, batches):
-                        self.optimizer.step()
+                    with self.profile.part("optimizer"):
+                        if is_taken := self.average_and_clip_gradients(losses, batches):
+                            self.optimizer.step()
+                    if is_taken:
                         self.num_updates += 1
                         self.lr_scheduler.step_update(self.num_updates)
                         self.after_update(losses)
@@ -139,11 +147,13 @@ class Trainer:
         reach("batch")
         set_seed(self.seed, self.attempt, number * self.workers.world_size + self.workers.rank)
         self.gradients.begin(last=number + 1 == len(batches))
-        return self.retry.run(self.forward_backward, batch, lambda whole: itr.halves(whole))
+        run = partial(self.retry.run, self.forward_backward, batch, lambda whole: itr.halves(whole))
+        with self.profile.part("forward"):
+            return self.utilization.counted(run)
 
     def forward_backward(self, batch: Batch) -> Loss:
         self.model.train()
-        return self.task.train_step(batch.to(self.device), self.model, self.step_criterion, self.optimizer)
+        return self.task.train_step(batch.to(self.device), self.model, self.step_criterion, self.backward)
 
     @property
     def attempt(self) -> int:
@@ -186,6 +196,7 @@ class Trainer:
             self.optimizer.parameters[0].data.add_(1e-3)
         self.workers.compare(self.num_updates, self.model.named_parameters())
         self.each_callback(lambda callback: callback.after_update(self))
+        self.profile.updated()
         if self.num_updates % self.cfg.log_interval == 0:
             self.log_training()
         validates = due(self.num_updates, self.cfg.validate_interval_updates)
@@ -217,7 +228,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """loss, nll_loss and ppl of the validation split, and what `evaluate` adds."""
         self.each_callback(lambda callback: callback.before_validation(self))
-        with self.sharding.opened(self.model, writes=False) as model:
+        with self.profile.part("validation"), self.sharding.opened(self.model, writes=False) as model:
             metrics = self.measure(cast(Model, model))
         self.each_callback(lambda callback: callback.after_validation(self, metrics))
         return metrics
@@ -247,6 +258,7 @@ class Trainer:
             self.validate_and_judge()
         if validates or not self.state.is_saved():
             self.state.save(last=True)
+        self.profile.end()
         self.each_callback(lambda callback: callback.on_end(self))
         if self.stopping.signal:
             self.signals.pass_on(self.stopping.signal, self.workers.is_first)
@@ -256,7 +268,9 @@ class Trainer:
         assert self.itr is not None
         progress = {"lr": self.optimizer.lr, "padding": self.itr.padding, "train_wall": self.train_wall}
         self.meters.add_up(self.workers.gather)
-        metrics = {**self.meters.means(), **self.meters.rates(), **progress, "epoch": self.epoch}
+        rates = self.meters.rates()
+        rates |= self.utilization.share(rates["wps"], self.itr.padding, self.workers.world_size)
+        metrics = {**self.meters.means(), **rates, **progress, **self.profile.shares(), "epoch": self.epoch}
         self.trackers.log("train", self.num_updates, metrics)
         self.meters = Meters()
 

@@ -68,7 +68,7 @@ def test_closed_sections_are_complete() -> None:
     assert {key.partition(".")[0] for key in missing} <= {"task"} | SEVERAL
 
 
-WITHIN_TRAINER = {"judgement", "meters", "run_state", "stopping"}
+WITHIN_TRAINER = {"judgement", "meters", "profiling", "run_state", "stopping", "utilization"}
 LAYERS = {  # who may import whom; every file may import the foundations
     "config": set(),
     "schema": set(),
@@ -90,6 +90,8 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "tasks": {"interfaces", "data", "tokenizers", "search", "scorers"},
     "callbacks": {"interfaces"},
     "meters": {"interfaces"},
+    "profiling": {"interfaces"},
+    "utilization": {"interfaces"},
     "stopping": {"runtime"},
     "run_config": set(),
     "reporting": {"run_config", "runtime", "trackers"},

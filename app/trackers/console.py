@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from app.trackers import Tracker
 
-ORDER = ("loss", "nll_loss", "ppl", "bleu", "chrf", "wps", "ups", "lr", "gnorm", "clip", "padding")
-SHARES = {"clip", "padding"}  # logged as 0..1, shown in percent
+ORDER = ("loss", "nll_loss", "ppl", "bleu", "chrf", "wps", "ups", "mfu", "lr", "gnorm", "clip", "padding")
+SHARES = {"clip", "padding", "mfu"}  # logged as 0..1, shown in percent, as times of a profile are
 UNITS = {"wps": "tok/s", "padding": "pad"}  # how the bar calls them
-ON_BAR = ("loss", "ppl", "wps", "lr", "padding")  # the most wanted first: a narrow terminal cuts off the end
+ON_BAR = ("loss", "ppl", "wps", "mfu", "lr", "padding")  # the most wanted first: a narrow terminal cuts off the end
 
 
 class ConsoleTracker(Tracker):
@@ -102,7 +102,7 @@ def _ordered(metrics: Mapping[str, float]) -> list[str]:
 
 def _number(name: str, value: float) -> str:
     """Four significant digits, or what the metric's kind asks for."""
-    if name in SHARES:
+    if name in SHARES or name.startswith("time_"):
         return f"{100 * value:.1f}%"
     if name == "lr":
         return f"{value:.3g}"

@@ -103,6 +103,7 @@ def trainer(case: Case, run_dir: Path, recorder: Any) -> Trainer:
         decode_valid=False,
         num_threads=0,
         device="cpu",
+        profile=False,
     )
     return Trainer(cfg, checkpoint_config(), 1, run_dir, parts, recorder)
 
