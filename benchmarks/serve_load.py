@@ -2,7 +2,8 @@
 
 A server is started on this machine's loopback address; each client sends one line of the file at a time, the next one
 as soon as the last is answered. One JSON object goes to standard output and to outputs/bench/serve.jsonl: answers a
-second, latency in milliseconds (median, p95, largest), errors, and the server's memory at the start and the end.
+second, latency in milliseconds (median, p95, largest), errors, and the server's memory before, after each quarter of
+the time, and at the end, so that growth shows.
 """
 
 import argparse
@@ -12,8 +13,8 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,30 +33,44 @@ def post(line: str) -> float:
     return time.perf_counter() - start
 
 
-def resident(pid: int) -> float:
+def resident(pid: int) -> int:
     """MiB of memory that the process holds."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return int(status.split("VmRSS:")[1].split()[0]) // 1024
 
 
-async def client(number: int, lines: list[str], until: float, pool: ThreadPoolExecutor) -> tuple[list[float], int]:
-    """The latencies of one client's requests, and how many had no answer."""
+async def client(
+    number: int, lines: list[str], until: float, pool: ThreadPoolExecutor
+) -> tuple[list[float], Counter[str]]:
+    """The latencies of one client's requests, and what became of those that had no answer."""
     latencies: list[float] = []
-    errors, loop = 0, asyncio.get_running_loop()
+    errors, loop = Counter[str](), asyncio.get_running_loop()
     while time.monotonic() < until:
         line = lines[(number * 31 + len(latencies)) % len(lines)]
         try:
             latencies.append(await loop.run_in_executor(pool, post, line))
-        except OSError:
-            errors += 1
+        except OSError as error:
+            errors[str(error)] += 1
     return latencies, errors
 
 
-async def load(clients: int, seconds: float, lines: list[str]) -> tuple[list[float], int]:
+async def growth(pid: int, seconds: float, parts: int) -> list[int]:
+    """MiB that the process holds now and after each of so many parts of the time."""
+    found = [resident(pid)]
+    for _ in range(parts):
+        await asyncio.sleep(seconds / parts)
+        found.append(resident(pid))
+    return found
+
+
+async def load(clients: int, seconds: float, lines: list[str], pid: int) -> tuple[list[float], Counter[str], list[int]]:
+    """Latencies, rising; what became of requests without an answer; memory."""
     until = time.monotonic() + seconds
+    memory = asyncio.create_task(growth(pid, seconds, 4))
     with ThreadPoolExecutor(clients) as pool:
         results = await asyncio.gather(*(client(number, lines, until, pool) for number in range(clients)))
-    return sorted(latency for each, _ in results for latency in each), sum(errors for _, errors in results)
+    latencies = sorted(latency for each, _ in results for latency in each)
+    return latencies, sum((errors for _, errors in results), Counter()), await memory
 
 
 def wait_for_health(server: "subprocess.Popen[bytes]") -> None:
@@ -72,8 +87,7 @@ def wait_for_health(server: "subprocess.Popen[bytes]") -> None:
 
 def measured(clients: int, seconds: float, lines: list[str], pid: int) -> dict[str, Any]:
     post(lines[0])
-    before = resident(pid)
-    latencies, errors = asyncio.run(load(clients, seconds, lines))
+    latencies, errors, memory = asyncio.run(load(clients, seconds, lines, pid))
     return {
         "clients": clients,
         "seconds": seconds,
@@ -83,8 +97,7 @@ def measured(clients: int, seconds: float, lines: list[str], pid: int) -> dict[s
         "median ms": round(1000 * statistics.median(latencies)),
         "p95 ms": round(1000 * latencies[int(0.95 * len(latencies))]),
         "max ms": round(1000 * latencies[-1]),
-        "MiB at start": round(before),
-        "MiB at end": round(resident(pid)),
+        "MiB": memory,
     }
 
 
@@ -93,7 +106,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="+", help="what app.serve is given; and input=FILE, lines to send")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     files = [text.removeprefix("input=") for text in args.overrides if text.startswith("input=")]
     if len(files) != 1:
         parser.error("give input=FILE once")
