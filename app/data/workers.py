@@ -125,7 +125,7 @@ def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
     while True:
         try:
             item = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):  # the latter where an answer was not read any more
             return
         answer: tuple[Exception | None, Any]
         try:
@@ -134,5 +134,5 @@ def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
             answer = (error, None)
         try:
             connection.send(answer)
-        except BrokenPipeError:
+        except ConnectionError:
             return

@@ -15,7 +15,7 @@ import pytest
 from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.iterator import EpochIterator
-from app.data.workers import in_workers
+from app.data.workers import _Worker, in_workers
 from app.errors import DataError, WorkerError
 from tests.data.test_iterator import CFG, make_dataset
 
@@ -90,6 +90,16 @@ def test_a_death_while_all_are_started_again_is_told_too() -> None:
     """Items larger than a pipe holds: they are not all given before the process is gone."""
     with pytest.raises(WorkerError, match="died again"):
         next(in_workers(die, [bytes(10**6)] * 9, 2, timeout=60))
+
+
+def test_a_process_whose_master_was_killed_ends_without_a_word() -> None:
+    """What it had sent and nobody read resets the connection."""
+    worker = _Worker(square)
+    worker.connection.send(3)
+    assert worker.connection.poll(60)
+    worker.connection.close()
+    worker.process.join(60)
+    assert worker.process.exitcode == 0
 
 
 HANGING = """
