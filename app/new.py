@@ -4,11 +4,12 @@ import argparse
 import keyword
 from importlib.util import find_spec
 from pathlib import Path
-from string import Template
 
 from app.cli import told
 from app.errors import ConfigError, StorageError
-from app.templates import TEMPLATES
+
+TEMPLATES = Path(__file__).parent / "templates"
+KINDS = sorted(path.name for path in (TEMPLATES / "conf").iterdir())
 
 
 def write_plugin(kind: str, name: str, into: Path) -> list[Path]:
@@ -24,8 +25,7 @@ def write_plugin(kind: str, name: str, into: Path) -> list[Path]:
         faults.append(f"{package}: Python already has a package of this name; choose another for --into")
     if faults:
         raise ConfigError(faults)
-    words = {"name": name, "package": package, "Class": "".join(part.capitalize() for part in name.split("_"))}
-    contents = dict(zip(files, (Template(text).substitute(words) for text in TEMPLATES[kind])))
+    contents = {path: copied(path.relative_to(into), kind, name, package) for path in files}
     if not (into / "__init__.py").exists():
         contents = {into / "__init__.py": "", **contents}
     try:
@@ -37,13 +37,25 @@ def write_plugin(kind: str, name: str, into: Path) -> list[Path]:
     return list(contents)
 
 
+def copied(place: Path, kind: str, name: str, package: str) -> str:
+    """What stands at a place in the user's package: the template's text, with the user's names for its own."""
+    text = (TEMPLATES / place.with_stem(f"my_{kind}")).read_text(encoding="utf-8")
+    for own, users in (("app.templates", package), (f"my_{kind}", name), (class_name(f"my_{kind}"), class_name(name))):
+        text = text.replace(own, users)
+    return text
+
+
+def class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
 def is_name(word: str) -> bool:
     return word.isidentifier() and word.isascii() and not keyword.iskeyword(word)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="app.new", description=__doc__)
-    parser.add_argument("kind", choices=sorted(TEMPLATES), help="a config group")
+    parser.add_argument("kind", choices=KINDS, help="a config group")
     parser.add_argument("name", help="of the option, and of the Python file")
     parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="a package of yours, new or not")
     args = parser.parse_args()

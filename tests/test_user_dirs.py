@@ -11,6 +11,7 @@ import torch
 from app.check import KINDS
 from app.cli import arguments, store_schema
 from app.compose import compose_one, composing
+from app.new import write_plugin
 from app.plugins import configure, open_search_paths
 
 USER_DIRS = Path(__file__).parent / "user_dirs"
@@ -19,7 +20,7 @@ TINY_TRANSFORMER = [f"model.{side}_{name}" for side in ("encoder", "decoder") fo
 
 
 def train(home: Path, *arguments: str, command: str = "train") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(USER_DIRS), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{USER_DIRS}:{home}", "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", f"app.{command}", *arguments]
     return subprocess.run(program, cwd=home, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -67,6 +68,8 @@ def test_a_new_class_trains_from_a_directory(home: Path) -> None:
 
 
 def test_a_sweep_over_own_and_given_criterions(home: Path) -> None:
+    for kind in ("model", "criterion", "optimizer", "lr_scheduler"):
+        write_plugin(kind, f"my_{kind}", home / "every_kind")
     own = ["hydra.searchpath=[pkg://every_kind.conf]", "optimizer=my_optimizer", "lr_scheduler=my_lr_scheduler"]
     criterions = "criterion=my_criterion,cross_entropy"
     done = train(home, "-m", *own, criterions, "model=my_model", "model.embed_dim=8", *DATA, *SHORT)

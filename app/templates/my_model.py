@@ -64,10 +64,12 @@ class MyModel(Model):
             x, cache.state = self.decoder(x, cache.state)
         else:
             x, _ = self.decoder(x)
-        return self.dropout(x)
+        features: Tensor = self.dropout(x)
+        return features
 
     def new_cache(self) -> MyModelCache:
         return MyModelCache()
 
     def project(self, features: Tensor) -> Tensor:
-        return self.output(features)
+        scores: Tensor = self.output(features)
+        return scores
