@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from app.config import TrainConfig
-from app.errors import ConfigError
-from app.run_config import CONFIG, run_dir_of, stored
+from app.errors import CheckpointError, ConfigError
+from app.run_config import CONFIG, flat, run_dir_of, stored
 from app.run_state import RESETS
 from app.runtime.checkpoint import Checkpoint, find
 from app.trainer import Trainer
@@ -33,17 +33,20 @@ def start_from(cfg: TrainConfig, trainer: Trainer, path: Path) -> None:
     The flags are fairseq's, for a new run. fairseq's --restore-file goes on in the directory of the old run, which
     leaves checkpoints of two runs there. Raises ConfigError where a state would be given to another class.
     """
-    settings, old = cfg.checkpoint, stored(run_dir_of(path) / CONFIG)
+    settings = cfg.checkpoint
     wanted = [part for part in RESETS if not getattr(settings, f"reset_{part}")]
+    having_classes = [part for part in ("optimizer", "lr_scheduler") if part in wanted]
+    keys = ["checkpoint.metric", "checkpoint.mode", *(f"{part}._target_" for part in having_classes)]
+    old = stored_at(run_dir_of(path) / CONFIG, *keys)
     faults = []
-    for part in (part for part in ("optimizer", "lr_scheduler") if part in wanted):
-        there, here = old[part]["_target_"], getattr(cfg, part)["_target_"]
+    for part in having_classes:
+        there, here = old[f"{part}._target_"], getattr(cfg, part)["_target_"]
         if there != here:
             mend = f"choose that one, or checkpoint.reset_{part}=true"
             faults.append(f"checkpoint.reset_{part}=False: {path} was trained with {there}, not {here}; {mend}")
     if faults:
         raise ConfigError(faults)
-    start = find(path, old["checkpoint"]["metric"], old["checkpoint"]["mode"])
+    start = find(path, old["checkpoint.metric"], old["checkpoint.mode"])
     weights = start.inference_weights if settings.reset_optimizer else "model.safetensors"
     with trainer.sharding.opened(trainer.model, writes=True) as model:
         left_out = start.load_model(model, weights, settings.finetune_partial)
@@ -53,6 +56,14 @@ def start_from(cfg: TrainConfig, trainer: Trainer, path: Path) -> None:
         set_again(trainer.optimizer.inner, fresh, list(cfg.optimizer))
     logger.info("starting from %s: %s", start.path, ", ".join(["weights", *wanted]))
     tell(left_out, len(trainer.model.state_dict()))
+
+
+def stored_at(path: Path, *keys: str) -> dict[str, Any]:
+    """Of a stored configuration, the values of these dotted keys. Raises CheckpointError where one has none."""
+    values = flat(stored(path))
+    if missing := [key for key in keys if values.get(key) is None]:
+        raise CheckpointError(f"{path}: has no {', no '.join(missing)}; put the file back that app.train wrote")
+    return {key: values[key] for key in keys}
 
 
 def set_again(optimizer: torch.optim.Optimizer, fresh: list[dict[str, Any]], keys: list[str]) -> None:

@@ -1,10 +1,12 @@
 """A run that begins with another's weights, and with as much of its state as is asked for; and changed settings."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from app.errors import CheckpointError, ConfigError
 from app.runtime.checkpoint import Checkpoint
@@ -98,6 +100,16 @@ def test_with_all_of_it_the_run_goes_on_as_if_it_were_the_first(
 def test_another_optimizers_state_is_refused(first: Path, tmp_path: Path) -> None:
     flags = [f"checkpoint.finetune_from={first}", "optimizer=adagrad", "checkpoint.reset_optimizer=false"]
     with pytest.raises(ConfigError, match=r"reset_optimizer=False: .* was trained with app.optimizers.adam.Adam, not"):
+        train(tmp_path, *COMMON, *flags, corpus=first.parent / "corpus")
+
+
+@pytest.mark.parametrize("left_out", ["checkpoint", "optimizer"])
+def test_a_run_whose_configuration_lacks_a_part_is_refused(first: Path, tmp_path: Path, left_out: str) -> None:
+    old = Path(shutil.copytree(first, tmp_path / "old"))
+    values = yaml.safe_load((old / "config.yaml").read_text())
+    (old / "config.yaml").write_text(yaml.safe_dump({**values, left_out: None}))
+    flags = [f"checkpoint.finetune_from={old}", "checkpoint.reset_optimizer=false"]
+    with pytest.raises(CheckpointError, match=rf"old/config.yaml: has no {left_out}\..*; put the file back"):
         train(tmp_path, *COMMON, *flags, corpus=first.parent / "corpus")
 
 
