@@ -108,7 +108,9 @@ class RunState:
         if newest is None:
             return False
         epoch, wall = trainer.epoch, trainer.train_wall
+        rollbacks = trainer.numerics.num_rollbacks, trainer.numerics.leapt_at
         self.load(newest)
+        trainer.numerics.num_rollbacks, trainer.numerics.leapt_at = rollbacks
         trainer.epoch, trainer.position = epoch, None
         trainer.wall_before += wall - trainer.train_wall
         return True

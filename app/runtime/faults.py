@@ -88,14 +88,14 @@ def _do(action: str) -> str | None:
 def spoil(loss: Any, attempt: int) -> Any:
     """A criterion's loss in training, as faults at `loss`, `grad` (both numbered by updates, from 1) and `forward` ask.
 
-    `oom:forward@3`: the third time that a batch goes through the model, it does not fit into memory.
+    Those at `forward` are numbered by batches: `oom:forward@3`, the third that is learnt from does not fit into memory.
     """
     import torch
 
     if not torch.is_grad_enabled():
         return loss
-    if reach("forward") == "oom":
+    if (of_batch := reach("forward")) == "oom":
         raise torch.OutOfMemoryError("FAULT=oom:forward")
     in_gradient, in_loss = (FACTORS.get(reach(point, attempt + 1) or "", 1.0) for point in ("grad", "loss"))
     loss.value.register_hook(lambda grad: grad * in_gradient)
-    return loss._replace(value=loss.value * in_loss)
+    return loss._replace(value=loss.value * in_loss * FACTORS.get(of_batch or "", 1.0))

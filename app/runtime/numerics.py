@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 HISTORY = 128  # updates that a loss is compared with (OLMo's rule; at least half of them must be there)
 SIGMAS = 6.0  # standard deviations above their mean that are a leap
+MAX_ROLLBACKS = 5  # without getting past the update that leapt: what came is no single batch, and data only go on
 
 
 class Verdict(Enum):
@@ -32,9 +33,14 @@ class Numerics:
         self.losses: deque[float] = deque(maxlen=HISTORY)
         self.num_skipped = 0  # updates in a row that were not finite
         self.skipped: deque[list[int]] = deque(maxlen=max_skipped)  # the samples of these, of this rank
+        self.num_rollbacks = 0  # since an update beyond the last leap was taken
+        self.leapt_at = 0  # the number of updates that the farthest leap of these followed
 
     def judge(self, num_updates: int, loss: float, gnorm: float, ids: Callable[[], list[int]]) -> Verdict:
-        """`loss` a token (or sentence) of the update after `num_updates`; `ids` tells its samples on this rank."""
+        """`loss` a token (or sentence) of the update after `num_updates`; `ids` tells its samples on this rank.
+
+        Raises NumericsError where going back does not help.
+        """
         if not (math.isfinite(loss) and math.isfinite(gnorm)):
             self.num_skipped += 1
             self.skipped.append(ids())
@@ -46,10 +52,24 @@ class Numerics:
         leaps = self.on_loss_spike != "off" and self.is_leap(loss)
         self.losses.append(loss)
         if not leaps:
+            if num_updates >= self.leapt_at:
+                self.num_rollbacks = 0
             return Verdict.TAKE
+        if self.on_loss_spike == "rollback":
+            self.count_rollback(num_updates)
         done = {"log": "taken all the same", "skip": "skipped", "rollback": "going back to the last checkpoint"}
         logger.warning("update %d: the loss leaps to %.4g, %s", num_updates + 1, loss, done[self.on_loss_spike])
         return {"skip": Verdict.SKIP, "rollback": Verdict.ROLL_BACK}.get(self.on_loss_spike, Verdict.TAKE)
+
+    def count_rollback(self, num_updates: int) -> None:
+        self.leapt_at = max(num_updates, self.leapt_at)
+        self.num_rollbacks += 1
+        if self.num_rollbacks > MAX_ROLLBACKS:
+            raise NumericsError(
+                f"update {num_updates + 1}: the loss leaps again after {MAX_ROLLBACKS} returns to the last checkpoint "
+                f"that never got past update {self.leapt_at + 1}; lower optimizer.lr, set trainer.clip_norm, look at "
+                "the data that come now, or set trainer.on_loss_spike=skip"
+            )
 
     def is_leap(self, loss: float) -> bool:
         """Whether a loss stands more than six standard deviations above the mean of the last 128."""
@@ -63,11 +83,13 @@ class Numerics:
         return self.num_skipped >= self.max_skipped
 
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": list(self.losses), "num_skipped": self.num_skipped}
+        rollbacks = {"num_rollbacks": self.num_rollbacks, "leapt_at": self.leapt_at}
+        return {"losses": list(self.losses), "num_skipped": self.num_skipped, **rollbacks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.losses = deque(state["losses"], maxlen=HISTORY)
         self.num_skipped = state["num_skipped"]
+        self.num_rollbacks, self.leapt_at = state.get("num_rollbacks", 0), state.get("leapt_at", 0)
 
 
 def note_skipped(path: Path, num_updates: int, skipped: list[list[list[int]]]) -> None:
