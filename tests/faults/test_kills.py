@@ -46,10 +46,11 @@ def test_killed_at_random_moments(tmp_path: Path, record_property: Record) -> No
 def test_killed_inside_accumulation_and_inside_validation(tmp_path: Path, record_property: Record) -> None:
     """With processes that make batches: what they had in hand is made again."""
     settings = ["trainer.update_freq=2", "batching.num_workers=2", "trainer.max_update=12"]
-    settings += ["trainer.validate_interval_updates=4"]
+    settings += ["trainer.validate_interval_updates=4", "task.max_source_positions=16", "task.max_target_positions=16"]
+    settings += ["batching.max_tokens_valid=16"]  # several batches
     expected = Victim(tmp_path / "whole", *settings).here()
     victim = Victim(tmp_path / "broken", *settings)
-    points = ["batch@12", "validate@3", "batch@4"] if SOAK else ["batch@12", "validate@1"]
+    points = ["batch@12", "validate@2", "batch@4", "validate@9"] if SOAK else ["batch@12", "validate@2"]
     for point in points:
         code, err = victim.run(f"kill:{point}")
         assert code == -signal.SIGKILL, err
