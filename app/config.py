@@ -94,6 +94,7 @@ class BatchingConfig:
     max_tokens_valid: int  # most tokens of a validation batch
     shuffle: bool  # false: batches in order of length, for debugging
     seed: int  # the order of an epoch is a function of this and the epoch's number
+    window: int  # order=lengths: more pairs than this are shuffled, sorted and batched this many at a time; 0: never
     order: str  # lengths: formed anew each epoch, with little padding; fairseq: its batches, sorted once and shuffled
     required_batch_size_multiple: int  # order=fairseq: sizes of batches are multiples of this where they can be
     prefetch: int  # batches made ahead of their use by a thread; 0: none
@@ -103,7 +104,7 @@ class BatchingConfig:
     def check(self) -> Iterator[str]:
         yield from positive_or(self, AUTO, "max_tokens")
         yield from positive(self, "max_tokens_valid", "worker_timeout")
-        yield from at_least(self, 0, "max_sentences", "prefetch", "num_workers")
+        yield from at_least(self, 0, "max_sentences", "prefetch", "num_workers", "window")
         yield from one_of(self, "order", "lengths", "fairseq")
         yield from positive(self, "required_batch_size_multiple")
         if self.required_batch_size_multiple > 1 and self.order != "fairseq":
@@ -115,6 +116,11 @@ class BatchingConfig:
         if not isinstance(self.max_tokens, int):
             raise ConfigError([f"batching.max_tokens={self.max_tokens}: is found by app.train; give a number here"])
         return self.max_tokens
+
+    @property
+    def window_of_order(self) -> int:
+        """`window`, or 0: fairseq's order is one of all samples."""
+        return self.window if self.order == "lengths" else 0
 
 
 @dataclass

@@ -3,9 +3,11 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from app.config import AUTO, TrainConfig
 from app.errors import OutOfMemory, StorageError
@@ -59,8 +61,8 @@ def find_max_tokens(cfg: TrainConfig, trainer: Trainer) -> None:
     task, workers, batching = trainer.task, trainer.workers, cfg.batching
     with workers.first_goes_ahead():
         dataset = task.dataset(cfg.trainer.train_split)
-    lengths: list[Sequence[int]] = [getattr(dataset, f"{side}_lengths", ()) for side in ("source", "target")]
-    least = max(LEAST, *(int(max(side, default=0)) for side in lengths))
+    lengths = [getattr(dataset, f"{side}_lengths", np.zeros(1)) for side in ("source", "target")]
+    least = max(LEAST, *(int(side.max(initial=0)) for side in lengths))
     room = room_on(trainer.device, reserve(trainer), int(os.environ.get("LOCAL_WORLD_SIZE", workers.world_size)))
 
     def size_of(limit: int) -> int:

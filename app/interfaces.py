@@ -222,21 +222,25 @@ class BatchIterator(Protocol):
 
     @property
     def padding(self) -> float:
-        """The share of positions in this epoch's batches that is padding, 0..1."""
+        """The share of positions that is padding, 0..1, in this epoch's batches, or in those that are at hand."""
 
     def longest(self) -> Batch:
-        """The epoch's batch with the most positions, of any shard."""
+        """The batch with the most positions, of any shard, of the epoch or of what is at hand of it."""
 
     def halves(self, batch: Batch) -> list[Batch]:
         """The same samples in two batches, for memory that does not hold them in one."""
 
-    def __len__(self) -> int:
-        """Steps left: the batches of the worker that has most."""
+    def is_done(self) -> bool:
+        """Whether no step is left."""
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def steps(self) -> Iterator[Batch | None]:
+        """This shard's batch in every step that is left; None where only others have one."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches that are left for this shard."""
 
     def state_dict(self) -> dict[str, int]:
-        """{"epoch", "num_samples"}: position in samples, so that the number of workers may change."""
+        """{"epoch", "num_samples", ...}: position in samples, so that the number of workers may change."""
 
     def load_state_dict(self, state: dict[str, int]) -> None: ...
 

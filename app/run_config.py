@@ -107,6 +107,9 @@ def stored(path: Path) -> dict[str, Any]:
     trainer = values.get("trainer")
     if isinstance(trainer, dict):  # of a run from before there were profiles
         trainer.setdefault("profile", False)
+    batching = values.get("batching")
+    if isinstance(batching, dict):  # of a run from before there were windows
+        batching.setdefault("window", 0)
     return {str(key): value for key, value in values.items()}
 
 

@@ -201,7 +201,7 @@ class Trainer:
             self.log_training()
         validates = due(self.num_updates, self.cfg.validate_interval_updates)
         saves = self.state.is_due() or validates
-        if saves and self.itr is not None and len(self.itr):  # an epoch's last update is followed by `after_epoch`
+        if saves and self.itr is not None and not self.itr.is_done():  # after the last update comes `after_epoch`
             if validates:
                 self.validate_and_judge()
             self.state.save()
@@ -286,9 +286,9 @@ class Trainer:
 
 def grouped(batches: BatchIterator, size: int) -> Iterator[list[Batch]]:
     """Lists of `size` batches; the last may be shorter, and empty where only other workers have batches left."""
-    groups, stream = -(-len(batches) // size), iter(batches)
-    for _ in range(groups):
-        yield list(islice(stream, size))
+    steps = batches.steps()
+    while group := list(islice(steps, size)):
+        yield [batch for batch in group if batch is not None]
 
 
 def sample_ids(batches: list[Batch]) -> list[int]:

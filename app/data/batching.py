@@ -6,6 +6,7 @@ A batch of B pairs with longest source S and longest target T has B * S <= max_t
 import numpy as np
 from numpy.typing import NDArray
 
+from app.data.large import Lengths
 from app.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -147,7 +148,7 @@ def repeat_by_weight(weights: NDArray[np.float64], rng: np.random.Generator) -> 
     return np.repeat(np.arange(len(weights)), whole + (rng.random(len(weights)) < weights - whole))
 
 
-def padding_share(batches: list[Indices], *lengths: Indices) -> float:
+def padding_share(batches: list[Indices], *lengths: Lengths) -> float:
     """The share of positions, over all batches and sides, that holds no token."""
     tokens = sum(int(side[batch].sum()) for batch in batches for side in lengths)
     positions = sum(len(batch) * int(side[batch].max()) for batch in batches for side in lengths)

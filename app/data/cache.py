@@ -22,20 +22,25 @@ def key(**contents: Any) -> str:
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def identity(path: Path) -> str:
+    """A name for a file as it is, without a look into it: place, inode, size and times."""
+    stat = path.stat()
+    return key(path=str(path.resolve()), stat=[stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns])
+
+
 def digest(path: Path, cache_dir: Path) -> str:
     """The SHA-256 of a file's content. Remembered in `cache_dir` as long as inode, size and times do not change.
 
     Raises StorageError where `cache_dir` cannot be written.
     """
-    stat = path.stat()
-    identity = key(path=str(path.resolve()), stat=[stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns])
-    memory = cache_dir / "digests" / identity
+    stat, name = path.stat(), identity(path)
+    memory = cache_dir / "digests" / name
     if memory.is_file() and len(remembered := memory.read_text()) == 64:
         return remembered
     with path.open("rb") as file:
         result = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time() - max(stat.st_mtime, stat.st_ctime) > RACY_SECONDS:
-        temporary = memory.with_name(f".{identity}.{secrets.token_hex(4)}")
+        temporary = memory.with_name(f".{name}.{secrets.token_hex(4)}")
         with _writing(memory):
             memory.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(result)

@@ -9,23 +9,25 @@ from numpy.typing import NDArray
 
 from app.data.batch import AlignedBatch, Batch
 from app.data.frame import PLAIN, Frame
+from app.data.large import Lengths, PartNumbers, Weights
+from app.data.pair_rows import EveryRow
 from app.data.store import Store
 from app.data.vocabulary import Vocabulary
 
 
 class Samples(Protocol):
-    """What an epoch's batches are made of (`app.data.iterator`)."""
+    """What an epoch's batches are made of (`app.data.iterator`), a window at a time where there are `LargeWeights`."""
 
     @property
-    def weights(self) -> NDArray[np.float64]:
+    def weights(self) -> Weights:
         """[N] how often a sample is seen in an epoch of training."""
 
     @property
-    def source_lengths(self) -> NDArray[np.int64]:
+    def source_lengths(self) -> Lengths:
         """[N] positions on the source's side, eos counted."""
 
     @property
-    def target_lengths(self) -> NDArray[np.int64]:
+    def target_lengths(self) -> Lengths:
         """[N] positions on the target's side."""
 
     def collate(self, samples: NDArray[np.int64]) -> Batch:
@@ -45,7 +47,7 @@ class Grouped(Protocol):
     """Samples of several kinds, which must not meet in a batch."""
 
     @property
-    def groups(self) -> NDArray[np.int64]:
+    def groups(self) -> NDArray[np.int64] | PartNumbers:
         """[N] the kind of each sample."""
 
 
@@ -55,8 +57,8 @@ class PairDataset:
 
     source: Store
     target: Store
-    rows: NDArray[np.int64]  # [N] the pairs that are used
-    weights: NDArray[np.float64]  # [N] how often a sample is seen in an epoch of training
+    rows: NDArray[np.int64] | EveryRow  # [N] the pairs that are used
+    weights: Weights  # [N] how often a sample is seen in an epoch of training
     left_out: dict[str, int]  # reason: number of pairs that are not used
     frame: Frame = PLAIN  # what stands around the rows' pieces
     alignments: Store | None = None  # rows of s, t, s, t, ...: source piece s and target piece t belong together
@@ -65,11 +67,15 @@ class PairDataset:
         return len(self.rows)
 
     @property
-    def source_lengths(self) -> NDArray[np.int64]:
+    def source_lengths(self) -> Lengths:
+        if isinstance(self.rows, EveryRow):
+            return self.rows.lengths(self.source, 0) + self.frame.source_extra
         return self.source.lengths[self.rows] + self.frame.source_extra
 
     @property
-    def target_lengths(self) -> NDArray[np.int64]:
+    def target_lengths(self) -> Lengths:
+        if isinstance(self.rows, EveryRow):
+            return self.rows.lengths(self.target, 1) + self.frame.target_extra
         return self.target.lengths[self.rows] + self.frame.target_extra
 
     def collate(self, samples: NDArray[np.int64]) -> Batch:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.data.batch import Batch
 from app.data.dataset import Samples
+from app.data.large import Lengths, Weights
 from app.data.vocabulary import Vocabulary
 
 Tokens = NDArray[np.int64]  # [B, T]: bos, pieces, eos, padding at the end
@@ -74,15 +75,15 @@ class DraftSamples:
         return replace(self, epoch=epoch)
 
     @property
-    def weights(self) -> NDArray[np.float64]:
+    def weights(self) -> Weights:
         return self.pairs.weights
 
     @property
-    def source_lengths(self) -> NDArray[np.int64]:
+    def source_lengths(self) -> Lengths:
         return self.pairs.source_lengths + 1
 
     @property
-    def target_lengths(self) -> NDArray[np.int64]:
+    def target_lengths(self) -> Lengths:
         return self.pairs.target_lengths + 1
 
     def collate(self, samples: NDArray[np.int64]) -> Batch:

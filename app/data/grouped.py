@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.data.batch import Batch
 from app.data.dataset import Redrawn, Samples
+from app.data.large import JoinedLengths, LargeLengths, LargeWeights, Lengths, PartNumbers, Weights
 
 Ids = NDArray[np.int64]
 
@@ -37,6 +38,7 @@ class GroupedDataset:
 
     With n samples in a part it gets a share of an epoch that is proportional to n ** (1 / `temperature`)
     (Arivazhagan et al., 2019, sec. 4.2): 1 is what there is, and the larger, the more alike. An epoch stays as long.
+    Either all parts are large (`app.data.large`) or none is.
     """
 
     parts: Mapping[str, Part]
@@ -50,17 +52,23 @@ class GroupedDataset:
         return np.cumsum([0, *(len(part.weights) for part in self.parts.values())])
 
     @cached_property
-    def groups(self) -> Ids:
+    def groups(self) -> Ids | PartNumbers:
         """[N] the number of each sample's part."""
+        if isinstance(self.weights, LargeWeights):
+            return PartNumbers(self._starts)
         return np.repeat(np.arange(len(self.parts)), np.diff(self._starts))
 
     @cached_property
-    def weights(self) -> NDArray[np.float64]:
+    def weights(self) -> Weights:
         own = [part.weights for part in self.parts.values()]
         sizes = np.array([weights.sum() for weights in own])
         shares = np.where(sizes > 0, sizes ** (1 / self.temperature), 0)
         factors = shares / shares.sum() * sizes.sum() / np.maximum(sizes, np.finfo(float).tiny)
-        return np.concatenate([weights * factor for weights, factor in zip(own, factors, strict=True)])
+        large = [weights for weights in own if isinstance(weights, LargeWeights)]
+        if large:
+            return LargeWeights.joined(large, factors.tolist(), PartNumbers(self._starts))
+        arrays = [weights for weights in own if isinstance(weights, np.ndarray)]
+        return np.concatenate([weights * factor for weights, factor in zip(arrays, factors, strict=True)])
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -71,12 +79,18 @@ class GroupedDataset:
         return dict(total)
 
     @cached_property
-    def source_lengths(self) -> Ids:
-        return np.concatenate([part.source_lengths for part in self.parts.values()])
+    def source_lengths(self) -> Lengths:
+        return self._joined([part.source_lengths for part in self.parts.values()])
 
     @cached_property
-    def target_lengths(self) -> Ids:
-        return np.concatenate([part.target_lengths for part in self.parts.values()])
+    def target_lengths(self) -> Lengths:
+        return self._joined([part.target_lengths for part in self.parts.values()])
+
+    def _joined(self, lengths: list[Lengths]) -> Lengths:
+        large = [part for part in lengths if isinstance(part, LargeLengths)]
+        if large:
+            return JoinedLengths(tuple(large), PartNumbers(self._starts))
+        return np.concatenate([part for part in lengths if isinstance(part, np.ndarray)])
 
     def in_epoch(self, epoch: int) -> "GroupedDataset":
         """The parts as this epoch shows them."""
@@ -85,8 +99,8 @@ class GroupedDataset:
 
     def collate(self, samples: Ids) -> GroupBatch:
         """[B] sample numbers, all of one part -> its batch, with its name."""
-        group = int(self.groups[samples[0]])
-        assert (self.groups[samples] == group).all(), "a batch has samples of one group"
+        group, *others = np.unique(self.groups[samples]).tolist()
+        assert not others, "a batch has samples of one group"
         name, part = list(self.parts.items())[group]
         batch = part.collate(samples - self._starts[group])
         own = {f.name: getattr(batch, f.name) for f in fields(Batch)}

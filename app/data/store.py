@@ -107,6 +107,11 @@ class Store:
         """[rows] ids in each row."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[B] row numbers -> [B] ids in each; no other row is looked at."""
+        lengths: NDArray[np.int64] = self.offsets[rows + 1] - self.offsets[rows]
+        return np.asarray(lengths)
+
     def padded(self, rows: NDArray[np.int64], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[B] row numbers -> ids [B, L], `pad` after each row's end, and lengths [B]."""
         starts = self.offsets[rows]

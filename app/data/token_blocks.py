@@ -66,14 +66,13 @@ class BlockDataset:
     def __len__(self) -> int:
         return len(self.slices)
 
-    @property
-    def contexts(self) -> Ids:
-        """[N] tokens that are only seen; fewer than `context` where the text starts."""
-        return np.minimum(self.slices[:, 0], self.context)
+    def contexts(self, slices: Ids) -> Ids:
+        """[B, 2] blocks -> [B] tokens that are only seen; fewer than `context` where the text starts."""
+        return np.minimum(slices[:, 0], self.context)
 
     @property
     def source_lengths(self) -> Ids:
-        return self.slices[:, 1] - self.slices[:, 0] + self.contexts + self.add_bos
+        return self.slices[:, 1] - self.slices[:, 0] + self.contexts(self.slices) + self.add_bos
 
     @property
     def target_lengths(self) -> Ids:
@@ -81,8 +80,10 @@ class BlockDataset:
 
     def collate(self, samples: Ids) -> Batch:
         """[B] block numbers -> tensors [B, T]; prev_output_tokens and src_tokens are the same."""
-        contexts, lengths = self.contexts[samples], self.source_lengths[samples] - self.add_bos
-        tokens = self._with_two_before(self.slices[samples, 0] - contexts, lengths)
+        slices = self.slices[samples]
+        contexts = self.contexts(slices)
+        lengths = slices[:, 1] - slices[:, 0] + contexts
+        tokens = self._with_two_before(slices[:, 0] - contexts, lengths)
         source, target = tokens[:, 1:-1], tokens[:, (first := TARGETS.index(self.target)) : first + lengths.max()]
         padding = np.arange(lengths.max()) >= lengths[:, None]
         source, target = (np.where(padding, Vocabulary.pad, side) for side in (source, target))

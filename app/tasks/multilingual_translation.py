@@ -162,10 +162,13 @@ class MultilingualTranslation(Task):
             self._use({lang: Text.load(directory / f"text-{lang}", self._make_tokenizer) for lang in langs})
 
     def dataset(self, split: str) -> GroupedDataset:
-        """The sentences of every pair that training can use."""
+        """The sentences of every pair that training can use. Where all together are many, every pair's are large."""
         if self._cache_dir is None:
             raise RuntimeError("prepare(cache_dir) comes before dataset(split)")
-        parts = {pair: self._pair(pair).dataset(split, self._cache_dir) for pair in self.lang_pairs}
+        pairs = {name: self._pair(name) for name in self.lang_pairs}
+        opened = {name: pair.opened(split, self._cache_dir) for name, pair in pairs.items()}
+        is_large = 0 < self.batching.window_of_order < sum(each.size for each in opened.values())
+        parts = {name: pair.used(opened[name], self._cache_dir, is_large) for name, pair in pairs.items()}
         return GroupedDataset(parts, self.cfg.sampling_temperature)
 
     def get_batch_iterator(

@@ -139,7 +139,7 @@ class Translation(Task):
         """The split's pairs that training can use; which are left out, and why, is counted and logged."""
         if self._cache_dir is None:
             raise RuntimeError("prepare(cache_dir) comes before dataset(split)")
-        return self.only_pair().dataset(split, self._cache_dir)
+        return self.only_pair().dataset(split, self._cache_dir, self.batching.window_of_order)
 
     def get_batch_iterator(
         self, dataset: Dataset, epoch: int | None = None, shard: Shard = Shard(0, 1)

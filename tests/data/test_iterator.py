@@ -24,6 +24,7 @@ CFG = BatchingConfig(
     prefetch=2,
     num_workers=0,
     worker_timeout=60,
+    window=0,
     order="lengths",
     required_batch_size_multiple=1,
 )

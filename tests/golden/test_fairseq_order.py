@@ -56,7 +56,7 @@ def iterator(case: Case, epoch: int, shard: tuple[int, int], **changes: Any) -> 
     given = case.spec["batch_args"]
     limits = {"max_tokens": given["max_tokens"] or 10**6, "max_sentences": given["max_sentences"] or 0}
     values = {"max_tokens_valid": 10**6, "shuffle": True, "seed": case.spec["seed"], "prefetch": 0, "num_workers": 0}
-    values |= {"worker_timeout": 1.0, "order": "fairseq"}
+    values |= {"worker_timeout": 1.0, "order": "fairseq", "window": 0}
     values |= {"required_batch_size_multiple": given["required_batch_size_multiple"]}
     cfg = BatchingConfig(**{**values, **limits, **changes})
     dataset: Any = Lengths(case)

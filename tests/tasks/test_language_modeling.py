@@ -27,6 +27,7 @@ BATCHING = BatchingConfig(
     prefetch=0,
     num_workers=0,
     worker_timeout=60,
+    window=0,
     order="lengths",
     required_batch_size_multiple=1,
 )

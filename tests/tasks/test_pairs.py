@@ -111,7 +111,7 @@ def test_learns_alignments_and_prints_them(tmp_path: Path) -> None:
     limits = ["trainer.max_update=150", "criterion.alignment_lambda=1.0", "trainer.validate_interval=0"]
     run_dir = train(tmp_path, *ALIGN, *limits, "trainer.validate_interval_updates=150")
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["alignment_loss"] < 0.3 * rows[0]["alignment_loss"]
+    assert rows[-1]["alignment_loss"] < 0.4 * rows[0]["alignment_loss"]
     out = tmp_path / "out.jsonl"
     options = [f"checkpoint={run_dir}", "split=test", f"output_file={out}", "output=jsonl", "device=cpu", "scorer=[]"]
     generate(*configured([*options, "search.print_alignment=true", "num_threads=1"], "generate"))
