@@ -45,8 +45,8 @@ slow: $(READY)  ## the tests that take more than a minute
 faults: $(READY)  ## every fault of docs/reliability.md, as often as it says: a line each (up to 40 minutes)
 	$(BIN)/python -m tests.faults
 
-bench: $(READY)  ## speed of training and generation on this machine, and the cost of checkpoints
-	$(BIN)/python -m benchmarks.speed
+bench: $(READY)  ## speed of training and generation on this machine, and the cost of checkpoints; ONLY='A B' for some rows
+	$(BIN)/python -m benchmarks.speed $(if $(ONLY),--only $(ONLY))
 	$(BIN)/python -m benchmarks.checkpoints
 
 zoo: $(READY)  ## train every model family on DATA (or ZOO_DATA): before, baseline, after; half an hour

@@ -10,7 +10,8 @@ from torch import nn
 
 from app.modules.attention import KeyValues, MultiheadAttention
 from app.modules.packing import PackedLinear, packed
-from benchmarks.speed import model_config
+from app.plugins import configure
+from benchmarks.speed import MODELS, model_values
 from tests.search.toy import VOCABULARY, batch, config
 
 ERRORS = {"fp32": 1e-5, "bf16": 0.03, "int8": 0.05}  # of outputs of size 1
@@ -21,7 +22,8 @@ def transformer() -> nn.Module:
 
     task: Any = SimpleNamespace(source_vocabulary=VOCABULARY, target_vocabulary=VOCABULARY)
     torch.manual_seed(1)
-    return Transformer(model_config(), task).eval()
+    model: Transformer = configure(model_values(MODELS["A"]), "app.interfaces.Model")(task)
+    return model.eval()
 
 
 @pytest.mark.parametrize("precision", ERRORS)
