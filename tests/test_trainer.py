@@ -86,7 +86,9 @@ def test_patience(tmp_path: Path) -> None:
     assert len(losses) < 100
 
 
-@pytest.mark.parametrize("extra", [(), ("callbacks=ema", "trainer.update_freq=2"), ("lr_scheduler=fixed",)])
+@pytest.mark.parametrize(
+    "extra", [(), ("callbacks=ema", "trainer.update_freq=2"), ("lr_scheduler=fixed",), ("batching.window=40",)]
+)
 def test_a_resumed_run_is_the_unbroken_one(extra: tuple[str, ...], tmp_path: Path) -> None:
     common = ["batching.max_tokens=200", "trainer.validate_interval_updates=9", *extra]
     corpus = train(tmp_path / "whole", *common, "trainer.max_update=30").parent / "corpus"

@@ -24,10 +24,9 @@ def block_slices(lengths: Ids, block_size: int, break_mode: str) -> Ids:
     complete_doc: the same, but no block holds lines of two documents, which an empty line (eos alone) parts and which
     stands in no block; eos: a line each.
     """
-    ends = np.cumsum(lengths, dtype=np.int64)
     if break_mode == "none":
-        starts = np.arange(0, ends[-1] if len(ends) else 0, block_size)
-        return np.stack([starts, np.minimum(starts + block_size, ends[-1:])], axis=1)
+        return even_slices(int(lengths.sum()), block_size)
+    ends = np.cumsum(lengths, dtype=np.int64)
     if break_mode == "eos":
         return np.stack([ends - lengths, ends], axis=1)
     slices = []
@@ -39,6 +38,12 @@ def block_slices(lengths: Ids, block_size: int, break_mode: str) -> Ids:
     return np.array(slices, dtype=np.int64).reshape(-1, 2)
 
 
+def even_slices(count: int, block_size: int) -> Ids:
+    """[N, 2] first token and end of each block of `block_size`, the last perhaps smaller, in `count` tokens."""
+    starts = np.arange(0, count, block_size)
+    return np.stack([starts, np.minimum(starts + block_size, count)], axis=1)
+
+
 def _whole_rows(ends: Ids, start: int, block_size: int) -> Iterator[tuple[int, int]]:
     """Blocks of as many rows as fit, at least one; `start` is the first row's first token, `ends` [rows] their ends."""
     row = 0
@@ -46,6 +51,14 @@ def _whole_rows(ends: Ids, start: int, block_size: int) -> Iterator[tuple[int, i
         row = max(row + 1, int(np.searchsorted(ends, start + block_size, side="right")))
         yield start, int(ends[row - 1])
         start = int(ends[row - 1])
+
+
+def slices_of_rows(store: Store, first: int, end: int, block_size: int, break_mode: str) -> Ids:
+    """The blocks of rows `first` to `end` of a store, in its tokens. Only where lines matter are they looked at."""
+    start = int(store.offsets[first])
+    if break_mode == "none":
+        return even_slices(int(store.offsets[end]) - start, block_size) + start
+    return block_slices(np.diff(store.offsets[first : end + 1]), block_size, break_mode) + start
 
 
 @dataclass(frozen=True)

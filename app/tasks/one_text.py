@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.data.store import Store
-from app.data.token_blocks import BREAK_MODES, Ids, block_slices
+from app.data.token_blocks import BREAK_MODES, Ids, slices_of_rows
 from app.errors import DataError
 from app.ranges import at_least, one_of, positive
 from app.tasks.corpora import load_languages, read_corpora, save_languages
@@ -117,7 +117,7 @@ class OneText:
         prepared = prepare(files, {"text": self.text}, cfg.on_bad_line, cfg.num_workers, self._cache_dir)
         (store,) = prepared.stores
         parts = [
-            block_slices(store.lengths[end - rows : end], size, cfg.sample_break_mode) + store.offsets[end - rows]
+            slices_of_rows(store, int(end - rows), int(end), size, cfg.sample_break_mode)
             for end, rows in zip(np.cumsum(prepared.rows), prepared.rows, strict=True)
         ]
         slices = np.concatenate(parts)

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from app.config import BatchingConfig
+from app.data.large import LargeWeights
+from app.data.pair_rows import PairRows
 from app.data.vocabulary import Vocabulary
 from app.errors import DataError
 from app.interfaces import Model
@@ -77,8 +80,10 @@ def config(data: Any) -> TranslationConfig:
     )
 
 
-def prepared(cfg: TranslationConfig, cache: Path, make: Callable[[], Tokenizer] = pretokenized) -> Translation:
-    task = Translation(cfg, make, BATCHING)
+def prepared(
+    cfg: TranslationConfig, cache: Path, make: Callable[[], Tokenizer] = pretokenized, window: int = 0
+) -> Translation:
+    task = Translation(cfg, make, replace(BATCHING, window=window))
     task.prepare(cache)
     return task
 
@@ -214,6 +219,29 @@ def test_languages_that_cannot_be_guessed_are_told(tmp_path: Path) -> None:
         language_pair(read_corpora(str(tmp_path / "empty")), None, "en")
 
 
+def test_a_large_corpus_is_counted_once_and_has_the_same_pairs(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = prepared(config(data), tmp_path / "cache", window=4)
+    with caplog.at_level(logging.INFO):
+        dataset = task.dataset("train")
+    assert isinstance(dataset.weights, LargeWeights)
+    assert "train: 2 pairs; left out: 2 empty on one side, 1 over max_source_positions=6" in caplog.text
+    assert isinstance(task.dataset("valid").weights, np.ndarray)
+    monkeypatch.delattr(PairRows, "tally")
+    again = task.dataset("train")
+    assert (len(again), again.left_out) == (2, dataset.left_out)
+    for epoch in (None, 1):
+        seen = [row for batch in task.get_batch_iterator(again, epoch) for row in batch.src_tokens[:, :2].tolist()]
+        expected = [task.source_vocabulary.encode(line.split())[:2].tolist() for line in SOURCE[:2]]
+        assert sorted(seen) == sorted(expected)
+
+
+def test_a_large_corpus_of_which_nothing_can_be_used(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="train: no pair is left to use"):
+        prepared(replace(config(data), max_source_positions=1), tmp_path / "cache", window=4).dataset("train")
+
+
 def test_loaded_vocabulary_is_kept_when_data_is_prepared(data: Path, tmp_path: Path) -> None:
     prepared(config(data), tmp_path / "cache").save(tmp_path / "run")
     other = write(tmp_path / "other", "train", ["q r s"], ["Q R S"])
@@ -231,6 +259,9 @@ def test_several_directories_are_mixed_by_weight(data: Path, tmp_path: Path) -> 
     assert dataset.weights.tolist() == [1, 1, 3, 3]
     assert sum(len(batch) for batch in task.get_batch_iterator(dataset, 1)) == 8
     assert len(task.dataset("valid")) == 1  # only one of the directories has it
+    large = prepared(task.cfg, tmp_path / "cache", window=7)  # there are seven rows, and eleven samples of an epoch
+    assert isinstance(large.dataset("train").weights, LargeWeights)
+    assert sum(len(batch) for batch in large.get_batch_iterator(large.dataset("train"), 1)) == 8
 
 
 def test_languages_are_guessed_where_two_exist(data: Path) -> None:
