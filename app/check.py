@@ -52,6 +52,8 @@ def configure_all(values: Mapping[str, Any], root: type) -> tuple[Any, dict[str,
     except ConfigError as error:
         faults += error.faults
     faults += between_sections(sections, plugins)
+    if isinstance(getattr(cfg, "device", None), str):
+        faults += device_faults(cfg.device, "device")
     if faults:
         raise ConfigError(faults)
     for group, node in nodes.items():
@@ -80,35 +82,27 @@ def attempt(node: Any, group: str, name: str, faults: list[str]) -> Any:
 def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) -> Iterator[str]:
     """Rules that no section can know alone. A section that has faults of its own is None, and its rules wait."""
     task, model, trainer = (sections.get(name) for name in ("task", "model", "trainer"))
-    batching, checkpoint = sections.get("batching"), sections.get("checkpoint")
     if trainer is not None and task is not None and hasattr(task, "check_split"):
         for name in ["train_split", "valid_split"] if validating(trainer) else ["train_split"]:
             yield from (f"trainer.{name}: {fault}" for fault in task.check_split(getattr(trainer, name)))
     if getattr(model, "share_all_embeddings", False) and not getattr(task, "joined_dictionary", True):
-        yield "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true"
-    for side in ("source", "target"):
-        longest = getattr(task, f"max_{side}_positions", 0)
-        if batching is not None and batching.max_tokens != AUTO and batching.max_tokens < longest:
-            limit = f"task.max_{side}_positions={longest}"
-            yield f"batching.max_tokens={batching.max_tokens}: smaller than {limit}; raise the one or lower the other"
-    if checkpoint is not None and trainer is not None and "scorer" in plugins:
-        yield from metric_faults(checkpoint, trainer, sections, plugins)
+        yield "model.share_all_embeddings=true: needs one vocabulary; set task.joined_dictionary=true"
+    if sections.get("batching") is not None:
+        yield from batching_faults(sections["batching"], task, trainer, sections.get("distributed"))
+    if sections.get("checkpoint") is not None and trainer is not None and "scorer" in plugins:
+        yield from metric_faults(sections["checkpoint"], trainer, sections, plugins)
     yield from draft_faults({kind: class_of(plugins.get(kind)) for kind in DRAFTING}, sections.get("search"))
     task_class, model_class, criterion = (class_of(plugins.get(kind)) for kind in ("task", "model", "criterion"))
     parts = sections["criterion"].classes() if hasattr(sections.get("criterion"), "classes") else [criterion]
     for each in parts:
         yield from kind_faults(task_class, model_class, each)
-    yield from pair_faults(task, class_of(plugins.get("task")), class_of(plugins.get("model")))
-    if batching is not None and task is not None and validating(trainer):
-        longest = max(getattr(task, f"max_{side}_positions", 0) for side in ("source", "target"))
-        if 0 < batching.max_tokens_valid < longest:
-            limit = f"the longest sentence that task.max_..._positions={longest} allows"
-            yield f"batching.max_tokens_valid={batching.max_tokens_valid}: smaller than {limit}; raise it"
+        yield from softmax_faults(model, each)
+    yield from head_faults(task, sections.get("criterion"))
+    yield from pair_faults(task, task_class, model_class)
+    yield from sharing_faults(task, model)
     if trainer is not None:
         yield from device_faults(trainer.device)
     if getattr(sections.get("distributed"), "strategy", "") == "fsdp":
-        if batching is not None and batching.max_tokens == AUTO:
-            yield "batching.max_tokens=auto: distributed=fsdp cannot try what only one process refuses; give a number"
         for name in ("encoder_layerdrop", "decoder_layerdrop"):
             if getattr(model, name, 0):
                 yield f"model.{name}={getattr(model, name)}: distributed=fsdp runs every layer everywhere; choose ddp"
@@ -117,6 +111,22 @@ def between_sections(sections: Mapping[str, Any], plugins: Mapping[str, Any]) ->
             yield "precision=int8: is for finished models; train in bf16 or fp32"
         yield from optimizer_faults(plugins["optimizer"])
         yield from scheduler_faults(sections.get("optimizer"), plugins.get("lr_scheduler"))
+
+
+def batching_faults(batching: Any, task: Any, trainer: Any, distributed: Any) -> Iterator[str]:
+    """A batch must have room for the longest sentence that the task takes."""
+    for side in ("source", "target"):
+        longest = getattr(task, f"max_{side}_positions", 0)
+        if batching.max_tokens != AUTO and batching.max_tokens < longest:
+            limit = f"task.max_{side}_positions={longest}"
+            yield f"batching.max_tokens={batching.max_tokens}: smaller than {limit}; raise the one or lower the other"
+    if task is not None and validating(trainer):
+        longest = max(getattr(task, f"max_{side}_positions", 0) for side in ("source", "target"))
+        if 0 < batching.max_tokens_valid < longest:
+            limit = f"the longest sentence that task.max_..._positions={longest} allows"
+            yield f"batching.max_tokens_valid={batching.max_tokens_valid}: smaller than {limit}; raise it"
+    if getattr(distributed, "strategy", "") == "fsdp" and batching.max_tokens == AUTO:
+        yield "batching.max_tokens=auto: distributed=fsdp cannot try what only one process refuses; give a number"
 
 
 FITTING = {  # what a task's batches ask for -> a criterion for that
@@ -146,6 +156,33 @@ def kind_faults(task: Any, model: Any, criterion: Any) -> Iterator[str]:
             yield f"model: {asked} a decoder, which {name} does not have; choose another, such as model=transformer"
         else:
             yield f"model: {asked} no decoder, which {name} has; choose another, such as model=roberta"
+
+
+def softmax_faults(model: Any, criterion: Any) -> Iterator[str]:
+    """A criterion of adaptive softmaxes needs one. Of a model without the field only the run can tell."""
+    needs = getattr(criterion, "needs_adaptive_softmax", False)
+    if needs and hasattr(model, "adaptive_softmax_cutoff") and model.adaptive_softmax_cutoff is None:
+        mend = "model.adaptive_softmax_cutoff, such as [2000,6000], or choose criterion=cross_entropy"
+        yield f"criterion: {criterion.__name__} is for models with an adaptive softmax; set {mend}"
+
+
+def head_faults(task: Any, criterion: Any) -> Iterator[str]:
+    """What belongs to a classification head is said by the criterion, and taken by the task."""
+    for name in ("classification_head_name", "ranking_head_name", "regression_target"):
+        own, others = getattr(task, name, None), getattr(criterion, name, None)
+        if None not in (own, others) and own != others:
+            yield f"task.{name}={own}: is not criterion.{name}={others}; set that one alone"
+
+
+def sharing_faults(task: Any, model: Any) -> Iterator[str]:
+    """Languages on one side of several pairs that share embeddings share a vocabulary."""
+    if getattr(task, "joined_dictionary", True) or not hasattr(model, "shared_by") or model.share_all_embeddings:
+        return
+    for place, side in enumerate(("encoder", "decoder")):
+        langs = sorted({pair.split("-")[place] for pair in getattr(task, "lang_pairs", ())})
+        if len(langs) > 1 and model.shared_by(side) is not None:
+            field = next(name for name in (f"share_{side}s", f"share_{side}_embeddings") if getattr(model, name))
+            yield f"model.{field}=true: {', '.join(langs)} need one vocabulary; set task.joined_dictionary=true"
 
 
 def pair_faults(cfg: Any, task: Any, model: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import hydra
@@ -32,7 +33,7 @@ from app.compose import (
     sweep_parameters,
     with_config_dir,
 )
-from app.errors import ConfigError, Stopped, UserError
+from app.errors import ConfigError, Stopped, StorageError, UserError
 from app.plugins import open_search_paths
 from app.resolvers import note_swept, register_resolvers
 from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
@@ -66,7 +67,12 @@ def command(config_name: str, function: Function) -> Callable[[], None]:
             if args.multirun:
                 note_swept(args.swept)
                 register_sweepers()
-            hydra.main(str(CONF), config_name, version_base="1.3")(job)()
+            try:
+                hydra.main(str(CONF), config_name, version_base="1.3")(job)()
+            except OSError as error:
+                if any(frame.f_code is Job.work.__code__ for frame, _ in walk_tb(error.__traceback__)):
+                    raise  # not Hydra's, which makes the run directory
+                raise StorageError(f"{error.filename}: {error.strerror}; give another run_dir") from None
 
     return main
 

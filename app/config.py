@@ -283,8 +283,10 @@ class PreprocessConfig:
             yield "batching.max_tokens=auto: is found by app.train; give a number here"
         if not 0 <= self.share < max(1, self.num_shares):
             yield f"share={self.share}: must be from 0 to num_shares - 1, which is {self.num_shares - 1}"
-        if (self.format == "fairseq") != (self.output is not None):
-            yield f"output={self.output}: is given with format=fairseq, and only then"
+        if self.format == "fairseq" and self.output is None:
+            yield "output: missing; format=fairseq writes a directory, output=DIR"
+        if self.format != "fairseq" and self.output is not None:
+            yield f"output={self.output}: is written with format=fairseq alone; what app.train reads is in cache_dir"
         if self.output is not None:
             yield from new_directory(self, "output")
 

@@ -13,7 +13,6 @@ import rich.progress
 import torch
 
 from app.assembly import Restored, restore
-from app.check import device_faults
 from app.config import TranslateConfig
 from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError
@@ -21,7 +20,7 @@ from app.exporters.ctranslate2_search import CTranslate2Search
 from app.formats import Record
 from app.interfaces import Generator, LanguageModel, Model, Task, Translation
 from app.modules.packing import packed
-from app.runtime.memory import keep_buffers
+from app.runtime.memory import keep_buffers, keep_few_kernels
 from app.runtime.precision import DTYPES
 from app.search import Search
 from app.trainer import choose_device
@@ -42,9 +41,8 @@ def load_generator(cfg: TranslateConfig, plugins: Mapping[str, Any], data: str |
     """
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)
-    if faults := list(device_faults(cfg.device, "device")):
-        raise ConfigError(faults)
     keep_buffers()
+    keep_few_kernels()
     runs = load_runs([Path(name) for name in cfg.checkpoints()], cfg.device, data, cfg.max_tokens)
     task, models = runs[0].task.of_pair(cfg.lang_pair), [run.model for run in runs]
     precision = plugins["precision"](choose_device(cfg.device)).name

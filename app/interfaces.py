@@ -37,10 +37,13 @@ class Cache(Protocol):
     """Keys and values of the positions decoded so far, a row a hypothesis. `Model.decode` appends to it."""
 
     def reorder(self, rows: Tensor) -> None:
-        """Make row `rows[i]` the new row i. `rows` [N] may repeat rows and leave rows out."""
+        """Make row `rows[i]` the new row i. `rows` [N] may repeat rows and leave rows out.
+
+        Hypotheses stay with their sentence: where there are K of each, the new rows i * K ... are of one sentence too.
+        """
 
     def keep_sentences(self, sentences: Tensor) -> None:
-        """Keep only these sentences' encoder keys and values. `sentences` [M], rising.
+        """Make sentence `sentences[i]` the new sentence i of the encoder's keys and values. `sentences` [M].
 
         The caller keeps the same rows of its `EncoderOut`, and keeps the hypotheses' rows by `reorder`.
         """
@@ -80,7 +83,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def project(self, features: Tensor) -> Tensor:
-        """[..., D] -> [..., V]: scores whose softmax is the distribution of the next token."""
+        """[..., D] -> [..., V]: scores whose softmax is the distribution of the next token, for the caller to overwrite."""
 
     @property
     def output_projection(self) -> nn.Linear | None:
@@ -187,6 +190,7 @@ class Criterion(nn.Module, ABC):
 
     teacher_path: str | None = None  # a run whose model is given to `teach` before training
     needs: ClassVar[str | None] = None  # a method beyond `Model`'s that it calls; None: every model will do
+    needs_adaptive_softmax: ClassVar[bool] = False  # whether the model's `adaptive_softmax_cutoff` must be set
     predicts: ClassVar[str] = "tokens"  # what `batch.target` holds; the task's `predicts` must be the same
     refines: ClassVar[bool] = False  # see `Model`
 

@@ -36,10 +36,18 @@ def typed(schema: type[T], values: Mapping[str, Any], key: str = "", check: bool
         raise ConfigError(faults)
     instance: Any = OmegaConf.to_object(config)
     if check and hasattr(instance, "check"):
-        faults = [join(key, fault) for fault in instance.check()]
+        faults = list(own_faults(instance, key))
     if faults:
         raise ConfigError(faults)
     return instance  # type: ignore[no-any-return]
+
+
+def own_faults(instance: Any, key: str) -> Iterator[str]:
+    """What the dataclass's `check` has to say; and what the file system has, of a path that cannot be one."""
+    try:
+        yield from (join(key, fault) for fault in instance.check())
+    except OSError as error:
+        yield f"{join(key, str(error.filename))}: {error.strerror}; give another path"
 
 
 def take_field(config: Any, field: Field[Any], hint: Any, value: Any, key: str, check: bool) -> Iterator[str]:

@@ -59,6 +59,8 @@ BAD = [
     # places and numbers of the whole run
     ("run_dir=data/train.xx", "train.xx is not a directory"),
     ("cache_dir=data/train.xx/below", "train.xx is not a directory"),
+    (f"run_dir=data/{'a' * 300}", "File name too long; give another path"),
+    (f"task.data={'a' * 300}", "File name too long; give another path"),
     ("seed=-1", "seed=-1: must be 0 or more"),
     # the metric that says which checkpoint is best
     ("checkpoint.metric=bleu", "the best bleu is the max; set checkpoint.mode=max"),
@@ -163,14 +165,46 @@ def test_a_bad_configuration_is_refused(bad: str, words: str, here: Path, capsys
     assert words in told(capsys, *GOOD, bad)
 
 
+def test_a_directory_that_cannot_be_made_is_told(here: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", *GOOD, f"run_dir=outputs/{'a' * 300}"])
+    with pytest.raises(SystemExit) as stopped:
+        command("train", never)()
+    assert stopped.value.code == 5
+    err = capsys.readouterr().err
+    assert "File name too long; give another run_dir" in err
+    assert "Traceback" not in err
+
+
 def test_rules_between_sections(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     err = told(capsys, *GOOD, "task.joined_dictionary=false", "model.share_all_embeddings=true")
-    assert "model.share_all_embeddings=True: needs one vocabulary; set task.joined_dictionary=true" in err
+    assert "model.share_all_embeddings=true: needs one vocabulary; set task.joined_dictionary=true" in err
     err = told(capsys, *GOOD, "scorer=[ter]", "checkpoint.metric=ter", "checkpoint.mode=max")
     assert "checkpoint.mode=max: the best ter is the min; set checkpoint.mode=min" in err
+    err = told(capsys, *GOOD, "criterion=adaptive_loss")
+    assert "criterion: AdaptiveLoss is for models with an adaptive softmax; set model.adaptive_softmax_cutoff" in err
+    labels = ["task=sentence_prediction", "task.data=null", "model=roberta", "criterion=sentence_prediction"]
+    err = told(capsys, *labels, "task.classification_head_name=other")
+    assert "task.classification_head_name=other: is not criterion.classification_head_name=sentence_cl" in err
+    pairs = ["task=multilingual_translation", "task.lang_pairs=[xx-yy,yy-xx]", "model=multilingual_transformer"]
+    err = told(capsys, *pairs, "task.data=data", "task.joined_dictionary=false", "model.share_decoders=true")
+    assert "model.share_decoders=true: xx, yy need one vocabulary; set task.joined_dictionary=true" in err
     text = ["task=language_modeling", "task.data=data", "task.lang=xx", "model=transformer_lm"]
     err = told(capsys, *text, "checkpoint.metric=bleu", "checkpoint.mode=max")
     assert "checkpoint.metric=bleu: this run will have loss, nll_loss, ppl" in err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["task=translation_lev", "task.prepend_bos=true"], "task.prepend_bos=True: is of task translation alone"),
+        (["task=translation_lev", "task.load_alignments=true"], "task.load_alignments=True: is of task translation"),
+        (["task=denoising", "task.lang=xx", "task.add_lang_token=true"], "set langs, such as [xx]"),
+    ],
+)
+def test_options_without_an_effect_are_refused(
+    overrides: list[str], words: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in told(capsys, "task.data=data", *overrides)
 
 
 def test_all_faults_come_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

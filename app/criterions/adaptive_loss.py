@@ -23,6 +23,8 @@ class AdaptiveLoss(Criterion):
     a part of the loss of one real word of each cluster. `ignore_pad_in_tails=true` repeats that.
     """
 
+    needs_adaptive_softmax = True
+
     def __init__(self, cfg: AdaptiveLossConfig, task: Task):
         super().__init__(cfg, task)
         self.cfg = cfg

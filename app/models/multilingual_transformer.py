@@ -97,7 +97,7 @@ def share_embeddings(
     owner.embed_tokens, others = embeddings.setdefault(name, (owner.embed_tokens, vocabulary))
     if others != vocabulary:
         raise ConfigError(
-            [f"model={name}: languages that share embeddings need one vocabulary; set task.joined_dictionary=true"]
+            [f"model: languages that share embeddings ({name}) need one vocabulary; set task.joined_dictionary=true"]
         )
     if side == "decoder" and owner.output_projection is not None and cfg.shares_output:
         owner.output_projection.weight = owner.embed_tokens.weight

@@ -38,7 +38,7 @@ class SinusoidalPositions(nn.Module):
 
     def _make(self, rows: int) -> Tensor:
         half = self.dim // 2
-        rates = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / (half - 1)))
+        rates = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / max(1, half - 1)))
         angles = torch.arange(rows, dtype=torch.float32)[:, None] * rates[None, :]
         table = torch.zeros(rows, self.dim)
         table[:, : 2 * half] = torch.cat([angles.sin(), angles.cos()], dim=1)

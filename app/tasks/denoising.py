@@ -37,6 +37,8 @@ class DenoisingConfig(NoiseConfig, OneTextConfig):
         yield from NoiseConfig.check(self)
         yield from positive(self, "max_source_positions", "max_target_positions")
         yield from at_least(self, 1, "sampling_temperature")
+        if self.add_lang_token and self.langs is None:
+            yield f"add_lang_token=true: is for several languages; set langs, such as [{self.lang or 'de'}]"
         most = min(self.max_source_positions, self.max_target_positions)
         if not 3 <= self.tokens_per_sample <= most:
             yield f"tokens_per_sample={self.tokens_per_sample}: must be 3 or more, and max_..._positions={most} or less"

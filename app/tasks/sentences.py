@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.data.corpus import TextFile, find_file, find_texts
 from app.data.sentences import Join, SentenceDataset, longest_of
 from app.data.store import Store
-from app.errors import CheckpointError, DataError
+from app.errors import CheckpointError, ConfigError, DataError
 from app.interfaces import Model
 from app.ranges import at_least, one_of, positive
 from app.tasks.corpora import no_directory, some
@@ -109,7 +109,7 @@ class Sentences:
         self.facts: dict[str, Any] = {}
 
     def prepare(self, cache_dir: Path) -> None:
-        """Learn what `load` has not read."""
+        """Learn what `load` has not read. Raises `ConfigError` for a token that the vocabulary does not have."""
         self._cache_dir, cfg = cache_dir, self.cfg
         if not hasattr(self, "columns"):
             self.columns = columns_of(find_texts(self._directory()).get(cfg.train_split, set()))
@@ -118,6 +118,10 @@ class Sentences:
             settings = LearningSettings(cfg.threshold, cfg.nwords, on_bad_line="error")
             self.text = learn(paths, self._make_tokenizer, settings, cfg.num_workers, cache_dir)
             log.info("vocabulary: %d pieces", len(self.text.vocabulary))
+        size = len(self.text.vocabulary)
+        for name in ("init_token", "separator_token"):
+            if (getattr(cfg, name) or 0) >= size:
+                raise ConfigError([f"task.{name}={getattr(cfg, name)}: the vocabulary has the entries 0 to {size - 1}"])
 
     def splits(self) -> list[str]:
         """Every split that has all columns and labels."""

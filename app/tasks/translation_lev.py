@@ -20,6 +20,9 @@ class TranslationLevConfig(TranslationConfig):
     def check(self) -> Iterator[str]:
         yield from super().check()
         yield from one_of(self, "noise", *NOISES)
+        for name, off in (("load_alignments", False), ("prepend_bos", False), ("langs", None)):
+            if getattr(self, name) != off:
+                yield f"{name}={getattr(self, name)}: is of task translation alone; models of drafts have no use for it"
 
 
 class TranslationLev(Translation):
