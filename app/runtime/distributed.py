@@ -18,6 +18,7 @@ from torch import Tensor
 
 from app.config import DistributedConfig
 from app.errors import ConfigError, RankError, Stopped
+from app.runtime.process_group import process_group
 
 A_DAY = 86400.0
 LAST_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
@@ -180,22 +181,20 @@ def joined(cfg: DistributedConfig) -> Iterator[Workers]:
         quieten(place.rank)
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
-    dist.init_process_group(backend_of(cfg), timeout=timedelta(seconds=A_DAY))
-    try:
+    with process_group(backend_of(cfg), timedelta(seconds=A_DAY)):
         workers = Workers(cfg, place.rank, place.world_size)
         try:
-            yield workers
-        except Stopped:  # all of them: the first may still have trackers to end, and a launcher ends who is left
-            workers.wait()
-            raise
-        with workers.patient():
-            workers.wait()  # nobody takes its end of a connection away while another still uses it
-    except RuntimeError as error:
-        if not is_lost_contact(error):
-            raise
-        raise RankError(last_words(error, place.rank)) from None
-    finally:
-        dist.destroy_process_group()
+            try:
+                yield workers
+            except Stopped:  # all of them: the first may still have trackers to end, and a launcher ends who is left
+                workers.wait()
+                raise
+            with workers.patient():
+                workers.wait()  # nobody takes its end of a connection away while another still uses it
+        except RuntimeError as error:
+            if not is_lost_contact(error):
+                raise
+            raise RankError(last_words(error, place.rank)) from None
 
 
 def backend_of(cfg: DistributedConfig) -> str:
