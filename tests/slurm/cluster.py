@@ -4,6 +4,7 @@
 /etc/hosts and /etc/slurm are the machine's.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +22,7 @@ PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 CONF_NAME = "slurm-of-tests.conf"  # what its processes are known by
 NODES = ("node1", "node2")
 CLEAN_UP = 13.0  # seconds after which nothing is left of a job that was ended: KillWait and a little
+TURN = 1200.0  # seconds to wait for the tests of another process, whose cluster has the same ports
 CPUS = 4  # that each node says it has, so that jobs of several tasks fit on two cores
 CONF = """\
 ClusterName=tests
@@ -70,17 +73,19 @@ class NoSlurmError(Exception):
 
 
 class Cluster:
-    """Two nodes, called node1 and node2, with a host name each. Start it with `start`, once a machine at a time."""
+    """Two nodes, called node1 and node2, with a host name each. `start` waits for its turn: one a machine at a time."""
 
     def __init__(self, directory: Path):
         self.directory = directory.absolute()
         self.requeued: dict[str, float] = {}  # jobs that wait to start again, and since when
         self.environment = {**os.environ, "SLURM_CONF": str(self.directory / CONF_NAME)}
         self.environment["PATH"] = f"{self.directory / 'bin'}:{os.environ['PATH']}"
+        self.turn = (Path(tempfile.gettempdir()) / "slurm-of-tests.lock").open("w")
 
     def start(self) -> None:
         """Raises NoSlurmError where Slurm cannot be installed, or does not start."""
         install()
+        wait(self.is_its_turn, "another cluster of tests on this machine to end", TURN)
         end_processes(lambda conf: conf.name == CONF_NAME)  # of a cluster whose tests were killed: it has the ports
         for name in ("state", "spool", "bin"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
@@ -90,6 +95,14 @@ class Cluster:
         for name in NODES:
             self.start_node(name)
         wait(lambda: self.call("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split() == list(NODES), "two idle nodes")
+
+    def is_its_turn(self) -> bool:
+        """Whether this process may have its cluster: until `stop`, or its end."""
+        try:
+            fcntl.flock(self.turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def write_files(self) -> None:
         host = socket.gethostname()
@@ -145,6 +158,7 @@ class Cluster:
                 os.kill(int(file.read_text()), signal.SIGTERM)
         time.sleep(1)
         end_processes(lambda conf: conf == self.directory / CONF_NAME)  # steps that hold on
+        self.turn.close()
 
 
 def end_processes(is_ours: Callable[[Path], bool]) -> None:
