@@ -83,7 +83,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def project(self, features: Tensor) -> Tensor:
-        """[..., D] -> [..., V]: scores whose softmax is the distribution of the next token, for the caller to overwrite."""
+        """[..., D] -> [..., V]: scores whose softmax is the distribution of the next token. May be overwritten."""
 
     @property
     def output_projection(self) -> nn.Linear | None:

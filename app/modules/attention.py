@@ -9,14 +9,23 @@ from torch.nn import functional as F
 from app.modules.dropout import Dropout
 from app.modules.positions import rotated
 
+FEW = 16  # queries of a head: where they are no more, plain products are quicker than torch's fused kernel on a CPU
+VECTOR = 16  # torch's softmax of fewer numbers does not use the CPU's vectors
+
 
 class KeyValues:
-    """Keys and values of one attention, a row a hypothesis. Room grows by doubling: most steps copy one position."""
+    """Keys and values of one attention. Room grows by doubling: most steps copy what is new only."""
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None  # [N, H, room, d]
         self.values: Tensor | None = None
         self.length = 0
+        self.steps = 0  # how often something was appended
+
+    @property
+    def rows(self) -> int:
+        """N, or 0 before anything was appended."""
+        return 0 if self.keys is None else self.keys.size(0)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """[N, H, T, d] twice -> everything so far, [N, H, length, d] twice."""
@@ -26,7 +35,7 @@ class KeyValues:
             self.keys, self.values = self._grown(self.keys, keys, room), self._grown(self.values, values, room)
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
-        self.length = end
+        self.length, self.steps = end, self.steps + 1
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def _grown(self, old: Tensor | None, like: Tensor, room: int) -> Tensor:
@@ -37,13 +46,25 @@ class KeyValues:
         return new
 
     def select(self, rows: Tensor) -> None:
-        """Make row `rows[i]` the new row i. The room stays, so that the next position is not a reason to copy."""
-        if self.keys is not None and self.values is not None:
+        """Make row `rows[i]` the new row i. Room stays for the next position. Where most rows stay, few are copied."""
+        if self.keys is None or self.values is None:
+            return
+        places = torch.arange(rows.size(0), device=rows.device)
+        moved = (rows != places).nonzero().squeeze(1)
+        if rows.size(0) <= self.rows and 2 * moved.size(0) < rows.size(0):
+            self.keys, self.values = (self._moved(x, rows[moved], moved) for x in (self.keys, self.values))
+            self.keys, self.values = self.keys[: rows.size(0)], self.values[: rows.size(0)]
+        else:
             self.keys, self.values = self._selected(self.keys, rows), self._selected(self.values, rows)
+
+    def _moved(self, x: Tensor, source: Tensor, to: Tensor) -> Tensor:
+        now = x.detach()[:, :, : self.length]  # nothing is learnt from what is kept
+        now[to] = now[source]
+        return x
 
     def _selected(self, old: Tensor, rows: Tensor) -> Tensor:
         new = old.new_empty(rows.size(0), *old.shape[1:])
-        now = old[:, :, : self.length].detach()  # nothing is learnt from what is kept; `out` knows no gradients
+        now = old[:, :, : self.length].detach()  # `out` knows no gradients
         torch.index_select(now, 0, rows, out=new[:, :, : self.length])
         return new
 
@@ -106,11 +127,13 @@ class MultiheadAttention(nn.Module):
         else:
             q, (k, v) = self._split(self.q_proj(x)), self.keys_values(context)
         if self.rotary:
-            first = 0 if cache is None else cache.length
-            q, k = rotated(q, first), rotated(k, first)
+            if cache is None:
+                q, k = rotated(q, 0), rotated(k, 0)
+            else:  # all that is new stands at one position
+                q, k = (rotated(each.unsqueeze(-2), cache.steps).squeeze(-2) for each in (q, k))
         if cache is not None:
             k, v = cache.append(k, v)
-        y = self._attend(q, k, v, mask, causal and cache is None)
+        y = self._attend(q, k, v, mask, causal and cache is None, cache is not None)
         return self._join(y if head_scale is None else y * head_scale[:, None, None])
 
     def _all_at_once(self, x: Tensor) -> Tensor:
@@ -140,9 +163,10 @@ class MultiheadAttention(nn.Module):
             k, v = cache.keys, cache.values
         else:
             k, v = self.keys_values(memory)
-            if cache is not None:
+            if cache is not None:  # in one piece, so that no later product has to copy them
+                k, v = k.contiguous(), v.contiguous()
                 cache.keys, cache.values, cache.length = k, v, k.size(2)
-        y = self._attend(q, k, v, mask, causal=False)
+        y = self._attend(q, k, v, mask, causal=False, cached=cache is not None)
         return self._join(y).view(batch, -1, x.size(-1))
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,10 +194,15 @@ class MultiheadAttention(nn.Module):
         out: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
         return out
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, cached: bool = False
+    ) -> Tensor:
         k, v = self._shared(k), self._shared(v)
         p = self.dropout.p if self.training else 0.0
-        if q.device.type != "cpu" or (p == 0.0 and q.dtype == torch.float32):
+        plain = p == 0.0 and q.dtype == torch.float32
+        if cached and plain and q.device.type == "cpu" and q.size(2) <= FEW and not torch.is_grad_enabled():
+            return torch.matmul(_few_weights(q, k, mask), v)
+        if q.device.type != "cpu" or plain:
             return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
         # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
         weights = self.dropout(_weights(q, k, mask, causal))
@@ -194,6 +223,17 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return torch.softmax(scores, dim=-1, dtype=torch.float32)
+
+
+def _few_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """What `_weights` gives for fp32, found faster where there are few queries, as in decoding."""
+    scores = (q @ k.transpose(-2, -1)).mul_(q.size(-1) ** -0.5)
+    if mask is not None:
+        scores += torch.zeros(mask.shape, device=q.device).masked_fill_(~mask, float("-inf"))
+    if scores.size(-1) >= VECTOR:
+        return torch.softmax(scores, dim=-1)
+    scores = scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
+    return scores.div_(scores.sum(dim=-1, keepdim=True))
 
 
 def _future(queries: int, keys: int, device: torch.device) -> Tensor:

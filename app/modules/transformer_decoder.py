@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from app.modules.adaptive_input import AdaptiveInput
@@ -53,16 +54,46 @@ class DecoderConfig:
     layers_to_keep: list[int] | None = None  # the layers that there are, from 0; None: all
 
 
+MOST_SHARING = 16  # hypotheses that share one store: each is compared with what all have decoded
+
+
 class TransformerCache:
-    """For each decoder layer, the keys and values of its self-attention and of its attention to the encoder."""
+    """For each decoder layer, the keys and values of its self-attention and of its attention to the encoder.
+
+    Once the first reordering makes k hypotheses of each row, these share one store of all that any of them decodes:
+    they are queries side by side, and from then on what is reordered is only `seen`, not keys and values.
+    """
 
     def __init__(self, layers: int):
         self.layers = [(KeyValues(), KeyValues()) for _ in range(layers)]
         self.step = 0
+        self.seen: Tensor | None = None  # [M, k, E]: which of its store's E positions are a hypothesis's own past
+
+    @property
+    def sharing(self) -> int:
+        """k, or 1."""
+        return 1 if self.seen is None else self.seen.size(1)
+
+    def new_position(self) -> Tensor | None:
+        """Count one more position; what each hypothesis then sees of its store, itself too: [M, 1, k, E]; None: all."""
+        self.step += 1
+        if self.seen is None:
+            return None
+        itself = torch.eye(self.sharing, dtype=torch.bool, device=self.seen.device).expand(self.seen.size(0), -1, -1)
+        self.seen = torch.cat([self.seen, itself], dim=-1)
+        return self.seen.unsqueeze(1)
 
     def reorder(self, rows: Tensor) -> None:
-        for own, _ in self.layers:
-            own.select(rows)
+        stores, kept = rows, self.layers[0][0].rows
+        if self.seen is not None:
+            stores, places = rows[:: self.sharing] // self.sharing, (rows % self.sharing).view(-1, self.sharing, 1)
+            self.seen = self.seen[stores].gather(1, places.expand(-1, -1, self.seen.size(-1)))
+        elif self.step == 1 and 1 < (k := _repeats(rows)) <= MOST_SHARING:
+            stores = rows[::k]
+            self.seen = torch.ones(stores.size(0), k, 1, dtype=torch.bool, device=rows.device)
+        if stores.size(0) != kept or not torch.equal(stores, torch.arange(kept, device=rows.device)):
+            for own, _ in self.layers:
+                own.select(stores)
 
     def keep_sentences(self, sentences: Tensor) -> None:
         for _, encoder in self.layers:
@@ -97,11 +128,15 @@ class Decoder(Embedding):
     def forward(self, tokens: Tensor, memory: Memory | None, cache: TransformerCache | None = None) -> Tensor:
         """[B, T] -> features [B, T, D]. With a cache T = 1; the cache grows by the new position."""
         x, states, mask = self._inputs(tokens, memory, None if cache is None else cache.step)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, states, mask, None if cache is None else cache.layers[i])
-        if cache is not None:
-            cache.step += 1
-        return self._features(x)
+        if cache is None:
+            for layer in self.layers:
+                x = layer(x, states, mask)
+            return self._features(x)
+        seen = cache.new_position()
+        x = x.view(-1, cache.sharing, x.size(-1))  # [M, k, D]
+        for layer, seen_before in zip(self.layers, cache.layers):
+            x = layer(x, states, mask, seen_before, seen)
+        return self._features(x).view(len(tokens), 1, -1)
 
     def project(self, features: Tensor) -> Tensor:
         """[..., D] -> scores [..., V]; with an adaptive softmax log-probabilities."""
@@ -149,3 +184,9 @@ def _adaptive_softmax(
 ) -> AdaptiveSoftmax:
     tied = embed_tokens if cfg.tie_weights and isinstance(embed_tokens, AdaptiveInput) else None
     return AdaptiveSoftmax(vocab_size, dim, cfg.cutoff, cfg.dropout, cfg.factor, tied, cfg.tie_proj)
+
+
+def _repeats(rows: Tensor) -> int:
+    """k, where `rows` are k times the same row, then k times another, and so on; else 1."""
+    k = int((rows == rows[0]).sum())
+    return k if rows.size(0) % k == 0 and bool((rows.view(-1, k) == rows[::k, None]).all()) else 1

@@ -120,10 +120,20 @@ class DecoderLayer(Layer):
             self.encoder_attn_layer_norm = cfg.make_norm(cfg.embed_dim)
 
     def forward(
-        self, x: Tensor, memory: Tensor | None, mask: Tensor | None, cache: tuple[KeyValues, KeyValues] | None = None
+        self,
+        x: Tensor,
+        memory: Tensor | None,
+        mask: Tensor | None,
+        cache: tuple[KeyValues, KeyValues] | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
-        """x [B, T, D], memory [B, S, E] with mask [B, 1, 1, S] -> [B, T, D]; with a cache T = 1."""
-        return self.feed_forward(self.attend_memory(self.attend_self(x, memory, mask, cache), memory, mask, cache))
+        """x [B, T, D], memory [B, S, E] with mask [B, 1, 1, S] -> [B, T, D].
+
+        With a cache x is the newest position of T hypotheses, which share what the cache holds of the self-attention as
+        far as `seen` [B, 1, T, E] allows; None: all of it.
+        """
+        x = self.attend_self(x, memory, mask, cache, seen=seen)
+        return self.feed_forward(self.attend_memory(x, memory, mask, cache))
 
     def attend_memory(
         self,
@@ -151,32 +161,36 @@ class DecoderLayer(Layer):
         mask: Tensor | None,
         cache: tuple[KeyValues, KeyValues] | None,
         keep: Tensor | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
         """The self-attention part; with `cross_self_attention` it sees the encoder's states in front of the target.
 
         With `keep` [B, T] a position sees all that are kept, the later ones too, rather than those up to itself.
         """
-        seen = None if cache is None else cache[0]
+        past = None if cache is None else cache[0]
         y = self.before(self.self_attn_layer_norm, x)
         if keep is not None:
             y = self.self_attn(y, visible(keep), head_scale=self.c_attn)
         elif not self.cross_self_attention or memory is None:
-            y = self.self_attn(y, causal=True, cache=seen, head_scale=self.c_attn)
+            y = self.self_attn(y, seen, causal=True, cache=past, head_scale=self.c_attn)
         else:
             rows = x.size(0) // memory.size(0)
-            first = seen is None or seen.length == 0
+            first = past is None or past.length == 0
             context = torch.cat([memory.repeat_interleave(rows, 0), y], dim=1) if first else y
-            seeing = self._memory_and_past(x, memory, mask, rows, seen)
-            y = self.self_attn(y, seeing, cache=seen, context=context, head_scale=self.c_attn)
+            seeing = self._memory_and_past(x, memory, mask, rows, past, seen)
+            y = self.self_attn(y, seeing, cache=past, context=context, head_scale=self.c_attn)
         return self.after_attention(x, y)
 
     @staticmethod
-    def _memory_and_past(x: Tensor, memory: Tensor, mask: Tensor | None, rows: int, seen: KeyValues | None) -> Tensor:
+    def _memory_and_past(
+        x: Tensor, memory: Tensor, mask: Tensor | None, rows: int, past: KeyValues | None, seen: Tensor | None
+    ) -> Tensor:
         """[B, 1, T, S + past]: all of the memory that is not padding, and no future."""
         new = x.size(1)
-        past = new if seen is None else max(seen.length - memory.size(1), 0) + new
-        target = torch.ones(new, past, dtype=torch.bool, device=x.device).tril_(past - new)
+        if seen is None:
+            length = new if past is None else max(past.length - memory.size(1), 0) + new
+            seen = torch.ones(new, length, dtype=torch.bool, device=x.device).tril_(length - new)
         if mask is None:
             mask = torch.ones(memory.size(0), 1, 1, memory.size(1), dtype=torch.bool, device=x.device)
         source = mask.repeat_interleave(rows, 0).expand(-1, -1, new, -1)
-        return torch.cat([source, target.expand(x.size(0), 1, -1, -1)], dim=-1)
+        return torch.cat([source, seen.expand(x.size(0), 1, -1, -1)], dim=-1)

@@ -16,7 +16,7 @@ from app.search import Hypothesis, Search
 from app.search.alignment import with_attention
 from app.search.ensemble import Ensemble
 from app.search.rules import Beams, Candidates, Rule
-from app.search.steps import NEVER, ban_repeated_ngrams, first_not, force, max_lengths
+from app.search.steps import NEVER, ban_repeated_ngrams, first_not, force, last_into_gaps, max_lengths
 
 
 @dataclass
@@ -216,7 +216,7 @@ class BeamSearch(Search):
             ends[:, : self.beam] |= beams.idle
         sentences, live = beams.sentences, torch.arange(beams.sentences.size(0), device=done.device)
         if done.any():
-            live = (~done).nonzero().squeeze(1)
+            live = last_into_gaps(~done)
             ensemble.keep_sentences(live)
             candidates = Candidates(*(each[live] for each in candidates))
             sentences, ends = sentences[live], ends[live]

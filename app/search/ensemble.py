@@ -38,15 +38,13 @@ class Ensemble:
         self.rows = tokens.size(0)
         each = []
         for model, encoder_out, cache in zip(self.models, self.encoder_outs, self.caches):
-            logits = model.project(model.decode(tokens.unsqueeze(1), encoder_out, cache)[:, -1])
-            if self.temperature != 1.0:
-                logits = logits / self.temperature
-            each.append(logits.log_softmax(dim=-1, dtype=torch.float32))
+            features = model.decode(tokens.unsqueeze(1), encoder_out, cache)[:, -1]
+            each.append(log_probs(model, features, self.temperature))
         mean = each[0] if len(each) == 1 else torch.stack(each).logsumexp(dim=0) - math.log(len(each))
         if self.lm is None:
             return mean
-        logits = self.lm.project(self.lm.decode(tokens.unsqueeze(1), None, self.caches[-1])[:, -1])
-        return mean + self.lm_weight * logits.log_softmax(dim=-1, dtype=torch.float32)
+        features = self.lm.decode(tokens.unsqueeze(1), None, self.caches[-1])[:, -1]
+        return mean + self.lm_weight * log_probs(self.lm, features)
 
     def reorder(self, rows: Tensor) -> None:
         """Make row `rows[i]` the new row i of every cache. Where all stay, as in greedy search, nothing is done."""
@@ -56,7 +54,16 @@ class Ensemble:
             cache.reorder(rows)
 
     def keep_sentences(self, sentences: Tensor) -> None:
-        """Forget the source of every sentence but these. `sentences` [M], rising."""
+        """Forget the source of every sentence but these: row `sentences[i]` becomes the new row i. [M]"""
         for cache in self.caches:
             cache.keep_sentences(sentences)
         self.encoder_outs = [out.select(sentences) for out in self.encoder_outs]
+
+
+def log_probs(model: Model, features: Tensor, temperature: float = 1.0) -> Tensor:
+    """[N, D] -> [N, V], in fp32. They are written over the scores: another block of so much memory would cost more."""
+    scores = model.project(features).float().contiguous()
+    if temperature != 1.0:
+        scores = scores / temperature
+    found: Tensor = torch.ops.aten._log_softmax.out(scores, -1, False, out=scores)
+    return found

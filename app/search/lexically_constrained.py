@@ -75,7 +75,8 @@ class Banks(Rule):
     def candidates(self, log_probs: Tensor, beams: Beams) -> Candidates:
         unfinished = torch.tensor([not state.finished for states in self.states for state in states])
         log_probs[unfinished.to(log_probs.device), self.eos] = NEVER
-        best = best_of_all(log_probs, beams, 2 * self.beam)  # from here on log_probs holds sums
+        best = best_of_all(log_probs, beams, 2 * self.beam)
+        log_probs.add_(beams.scores[:, -1:])  # from here on sums
         width = beams.width
         likeliest = log_probs.argmax(dim=1).view(-1, width).tolist() if beams.step else [[]] * len(self.states)
         chosen = []

@@ -52,8 +52,8 @@ class Rule:
 def best_of_all(log_probs: Tensor, beams: Beams, count: int) -> Candidates:
     """The `count` best continuations of every sentence, best first."""
     live, width, size = beams.sentences.size(0), beams.width, log_probs.size(1)
-    sums = log_probs.add_(beams.scores[:, -1:]).view(live, width * size)
-    scores, places = top_candidates(sums, min(count, width * size - 1))
+    added = beams.scores[:, -1].view(live, width)
+    scores, places = top_candidates(log_probs.view(live, -1), min(count, width * size - 1), added)
     return Candidates(scores, places // size + first_rows(beams), places % size)
 
 

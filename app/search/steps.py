@@ -31,29 +31,43 @@ def force(log_probs: Tensor, tokens: Tensor, scores: Tensor, forced: Tensor) -> 
     log_probs[rows, tokens[rows]] = scores[rows, 0]
 
 
-def top_candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def top_candidates(scores: Tensor, count: int, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The `count` largest of each row of [B, M], falling, and where they stand: what `topk` gives, found faster.
 
-    The largest numbers lie in the blocks with the largest maxima; these are found by a vectorised pass over `scores`,
-    so that the slow selection sees a small part of it only.
+    `added` [B, k] is first added to each of the k equal parts of a row. The largest numbers lie in the blocks with the
+    largest maxima; these are found by one vectorised pass over `scores`, so that the addition and the slow selection
+    see a small part of it only.
     """
-    block = 32
-    size = scores.size(1)
+    added = torch.zeros(1, 1, device=scores.device).expand(scores.size(0), 1) if added is None else added
+    parts = scores.view(added.size(0), added.size(1), -1)  # [B, k, M / k]
+    block, size = 32, parts.size(2)
     blocks = size // block
-    if blocks < 4 * count:
-        return scores.topk(count, dim=1)
-    whole = scores[:, : blocks * block].view(-1, blocks, block)
-    best = whole.amax(dim=2).topk(count, dim=1).indices  # [B, count]
-    places = (best.unsqueeze(2) * block + torch.arange(block, device=scores.device)).flatten(1)
-    rest = torch.arange(blocks * block, size, device=scores.device).expand(scores.size(0), -1)
-    places = torch.cat([places, rest], dim=1)  # [B, count * block + size % block]
-    values, index = scores.gather(1, places).topk(count, dim=1)
+    if added.size(1) * blocks < 4 * count:
+        return (parts + added.unsqueeze(2)).flatten(1).topk(count, dim=1)
+    whole = parts[:, :, : blocks * block].view(*added.shape, blocks, block)
+    best = (whole.amax(dim=3) + added.unsqueeze(2)).flatten(1).topk(count, dim=1).indices  # [B, count]
+    first = best // blocks * size + best % blocks * block
+    rest = torch.arange(scores.size(1), device=scores.device).view(-1, size)[:, blocks * block :].flatten()
+    inside = torch.arange(block, device=scores.device)
+    places = torch.cat([(first.unsqueeze(2) + inside).flatten(1), rest.expand(scores.size(0), -1)], dim=1)
+    values, index = (scores.gather(1, places) + added.gather(1, places // size)).topk(count, dim=1)
     return values, places.gather(1, index)
 
 
 def first_not(taken: Tensor, count: int) -> Tensor:
     """The first `count` positions of each row of `taken` [B, C] that are False, rising: [B, count]."""
     return taken.to(torch.uint8).sort(dim=1, stable=True).indices[:, :count]
+
+
+def last_into_gaps(stays: Tensor) -> Tensor:
+    """The positions where `stays` [L] is True, in an order in which as few as can be change their place: [M].
+
+    Those behind the M-th fill the gaps that the others leave.
+    """
+    count = int(stays.sum())
+    order = torch.arange(count, device=stays.device)
+    order[~stays[:count]] = stays[count:].nonzero().squeeze(1) + count
+    return order
 
 
 def max_lengths(src_lengths: Tensor, a: float, b: int, most: int) -> Tensor:

@@ -83,6 +83,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"decoder_embed_dim": 24, "decoder_attention_heads": 3, "decoder_output_dim": 12},
     {"adaptive_softmax_cutoff": [10, 20]},
     {"activation_fn": "gelu"},
+    {"rotary_pos": True, "encoder_kv_heads": 2},
 ]
 
 
@@ -103,6 +104,33 @@ class TestDecoding:
         whole = torch.cat([prefix[order], rest], dim=1)
         wide = EncoderOut(encoder_out.states.repeat_interleave(3, 0), encoder_out.keep.repeat_interleave(3, 0))
         torch.testing.assert_close(torch.cat(steps, dim=1), ours.decode(whole, wide)[:, 3:], rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("learning", [True, False])
+    def test_hypotheses_that_came_of_one_share_their_past(self, options: dict[str, Any], learning: bool) -> None:
+        """Three of each of two sentences, whose order changes on the way; then the first sentence leaves."""
+        ours = model(**options)
+        encoder_out = ours.encode(*source())
+        torch.manual_seed(3)
+        first, rest = torch.randint(4, 40, (2, 1)), torch.randint(4, 40, (6, 3))
+        cache, order, stays = ours.new_cache(), torch.tensor([1, 1, 0, 5, 4, 3]), torch.tensor([5, 3, 3])
+        wide = EncoderOut(encoder_out.states.repeat_interleave(3, 0), encoder_out.keep.repeat_interleave(3, 0))
+        whole = torch.cat([first.repeat_interleave(3, 0), rest[:, :2]], dim=1)[order]
+        whole = torch.cat([whole, rest[:, 2:]], dim=1)
+        with torch.inference_mode(not learning):
+            ours.decode(first, encoder_out, cache)
+            cache.reorder(torch.tensor([0, 0, 0, 1, 1, 1]))
+            for t in range(2):
+                ours.decode(rest[:, t : t + 1], encoder_out, cache)
+            assert cache.sharing == 3
+            cache.reorder(order)
+            found = ours.decode(rest[:, 2:], encoder_out, cache)
+            torch.testing.assert_close(found[:, 0], ours.decode(whole, wide)[:, -1], rtol=1e-4, atol=1e-5)
+            cache.keep_sentences(torch.tensor([1]))
+            cache.reorder(stays)
+            found = ours.decode(rest[:3, :1], encoder_out.select(torch.tensor([1])), cache)
+            left = torch.cat([whole[stays], rest[:3, :1]], dim=1)
+            expected = ours.decode(left, wide.select(stays))
+            torch.testing.assert_close(found[:, 0], expected[:, -1], rtol=1e-4, atol=1e-5)
 
     def test_a_sentence_may_leave(self, options: dict[str, Any]) -> None:
         ours = model(**options)

@@ -48,6 +48,27 @@ def test_hypotheses_of_one_sentence_share_its_memory() -> None:
     torch.testing.assert_close(shared, repeated)
 
 
+@pytest.mark.parametrize("length", [5, 40])
+def test_what_is_decoded_without_gradients_is_found_by_plain_products(length: int) -> None:
+    attention = MultiheadAttention(8, 2, 0.0).eval()
+    x, memory = torch.randn(6, 1, 8), torch.randn(2, length, 8)
+    keep = torch.arange(length).expand(2, -1)[:, None, None] < torch.tensor([length, length - 2]).view(2, 1, 1, 1)
+    with torch.inference_mode():
+        ours = attention.over(x, memory, keep, KeyValues())
+    torch.testing.assert_close(ours, attention.over(x, memory, keep))
+
+
+def test_rows_that_stay_are_not_moved() -> None:
+    cache, first, new = KeyValues(), torch.randn(9, 2, 3, 4), torch.randn(6, 2, 1, 4)
+    rows = torch.tensor([0, 1, 8, 3, 7, 5])
+    whole = cache.append(first, -first)[0]
+    cache.select(rows)
+    keys, values = cache.append(new, -new)
+    assert keys.data_ptr() == whole.data_ptr()
+    assert torch.equal(keys, torch.cat([first[rows], new], dim=2))
+    assert torch.equal(values, -keys)
+
+
 def test_cache_grows_and_is_reordered() -> None:
     cache, rows = KeyValues(), torch.tensor([2, 0, 0])
     steps = torch.randn(40, 3, 2, 1, 4)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.search.steps import NEVER, ban_repeated_ngrams, first_not, force, max_lengths, top_candidates
+from app.search.steps import NEVER, ban_repeated_ngrams, first_not, force, last_into_gaps, max_lengths, top_candidates
 
 PAD, EOS = 1, 2
 
@@ -50,6 +50,22 @@ def test_top_candidates_are_those_of_topk(size, count):
     assert values.equal(scores.topk(count, dim=1).values)
     assert scores.gather(1, index).equal(values)
     assert all(len(set(row)) == count for row in index.tolist())
+
+
+@pytest.mark.parametrize(("parts", "size", "count"), [(5, 7, 3), (5, 1603, 10), (2, 8000, 4)])
+def test_what_is_added_to_the_parts_of_a_row_decides_with_it(parts, size, count):
+    scores, added = torch.randn(3, parts * size), torch.randn(3, parts)
+    sums = (scores.view(3, parts, size) + added.unsqueeze(2)).flatten(1)
+    values, index = top_candidates(scores, count, added)
+    assert values.equal(sums.topk(count, dim=1).values)
+    assert sums.gather(1, index).equal(values)
+
+
+@pytest.mark.parametrize(
+    ("stays", "expected"), [("11111", [0, 1, 2, 3, 4]), ("10101", [0, 4, 2]), ("00011", [3, 4]), ("11000", [0, 1])]
+)
+def test_the_last_fill_the_gaps(stays, expected):
+    assert last_into_gaps(torch.tensor([each == "1" for each in stays])).tolist() == expected
 
 
 def test_a_nan_is_never_overlooked():
