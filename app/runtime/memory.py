@@ -1,8 +1,10 @@
 """Keep freed memory for the next update, instead of giving it back to the kernel and faulting it in again."""
 
 import ctypes
+import os
 import sys
 
+KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "32"}  # oneDNN's, and torch's above it
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -22,3 +24,14 @@ def keep_buffers() -> bool:
         return False
     settings = ((M_MMAP_THRESHOLD, 2**31 - 1), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26))
     return all([mallopt(name, value) for name, value in settings])
+
+
+def keep_few_kernels() -> None:
+    """Have products on the CPU remember the newest shapes only, unless the environment says how many.
+
+    For each shape they keep compiled code and buffers, a third of a MiB and more. A search has a shape for every number
+    of live rows: with the usual 1,024 of each cache, memory grows for tens of thousands of lines, and nothing is gained
+    by it, since successive steps have the same rows. To be called before the first product.
+    """
+    for name, capacity in KERNEL_CACHES.items():
+        os.environ.setdefault(name, capacity)
