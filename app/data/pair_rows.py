@@ -40,7 +40,9 @@ class PairRows:
         return empty, long_source, ~empty & ~long_source & (target > self.max_target)
 
     def used(self, rows: Ids) -> Mask:
-        """[B] row numbers -> [B] which of them are used."""
+        """[B] row numbers, those of a window, -> [B] which of them are used. What was looked at before is let go."""
+        for store in (self.source, self.target):
+            store.forget()
         source, target = self.source.lengths_of(rows), self.target.lengths_of(rows)
         empty, long_source, long_target = self.faults(source, target)
         return ~(empty | long_source | long_target)
@@ -51,6 +53,8 @@ class PairRows:
         for start in range(0, len(self.source), CHUNK):
             rows = slice(start, start + CHUNK + 1)
             lengths = np.stack([np.diff(store.offsets[rows]) for store in (self.source, self.target)])
+            for store in (self.source, self.target):
+                store.forget()
             faults = self.faults(*lengths)
             kept = lengths[:, ~np.logical_or.reduce(faults)]
             whole = Tally(

@@ -4,6 +4,7 @@ Layout, little-endian: magic (8 bytes), version and bytes per id (uint32 each), 
 all rows one after another; zeros up to a multiple of 8; rows + 1 offsets (int64), counted in ids.
 """
 
+import mmap
 import shutil
 import struct
 import tempfile
@@ -111,6 +112,12 @@ class Store:
         """[B] row numbers -> [B] ids in each; no other row is looked at."""
         lengths: NDArray[np.int64] = self.offsets[rows + 1] - self.offsets[rows]
         return np.asarray(lengths)
+
+    def forget(self) -> None:
+        """Give the pages that were looked at back to the kernel's cache of files, from where they come when needed."""
+        for array in (self.ids, self.offsets):
+            if isinstance(array.base, mmap.mmap):
+                array.base.madvise(mmap.MADV_DONTNEED)
 
     def padded(self, rows: NDArray[np.int64], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[B] row numbers -> ids [B, L], `pad` after each row's end, and lengths [B]."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 
-PLACES = 4096  # blocks in a window
+PLACES = 1024  # blocks in a window
 ROUNDS = 4  # of the Feistel network
 MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of the mixing function of SplitMix64 (Steele et al., 2014)
 

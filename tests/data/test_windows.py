@@ -60,8 +60,8 @@ def test_weights_are_seen_by_whole_passes_and_a_random_rest() -> None:
 
 
 def test_blocks_are_read_together() -> None:
-    """With a window of 8,192 the samples come in pairs of neighbours."""
-    window = Windows([Span(0, 100_000, 1.0)], 8192, rng(1))[0]
+    """With a window of 2,048 the samples come in pairs of neighbours."""
+    window = Windows([Span(0, 100_000, 1.0)], 2048, rng(1))[0]
     assert (window.reshape(-1, 2) @ [-1, 1] == 1).all()
     assert (window[::2] % 2 == 0).all()
 
