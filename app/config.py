@@ -26,7 +26,7 @@ class TrainerConfig:
     update_freq: int  # batches of each process whose gradients are added before an update
     clip_norm: float  # largest 2-norm of the gradient; 0: no clipping
     max_nonfinite_updates: int  # updates in a row that may be skipped for a loss or gradient that is not finite
-    on_loss_spike: str  # a loss six standard deviations above the last 128: log, skip the update, rollback, or off
+    on_loss_spike: str  # a loss six sigma above the last 128: log, skip the update, rollback (5 times in vain), or off
     try_longest_batch: bool  # before training, see whether the largest batch fits into memory
     validate_interval: int  # validate every N epochs; 0: never at an epoch's end
     validate_interval_updates: int  # validate every N updates; 0: only at an epoch's end
