@@ -6,7 +6,8 @@ target tokens, with dropout and label smoothing of 0.1 and Adam, on all cores. E
 environment of its own below outputs/peers, with this environment's version of torch, and trains by its own command.
 
 `tokens/s` are target tokens (eos counted, padding not) between two updates, after `--warmup` updates: the median over
-rounds, in each of which everybody has a turn. `of ours` is the median of the ratios to our best row in the same round.
+rounds, in each of which everybody has a turn. `a core` are those tokens a second of processor time, which other load on
+the machine disturbs less. `of ours` are medians of the ratios to our best row in the same round.
 One JSON line a run goes to outputs/bench/peers.jsonl; one whose program fails has the reason instead of figures.
 """
 
@@ -95,10 +96,6 @@ def runs(
 
 def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Medians over rounds, the fastest first. `of ours` compares with our best run of the same round."""
-    ours: dict[str, float] = {}
-    for result in results:
-        if result["peer"] == OURS.name and "rate" in result:
-            ours[result["round"]] = max(result["rate"], ours.get(result["round"], 0.0))
     made = []
     for key in dict.fromkeys((result["peer"], result["precision"]) for result in results):
         mine = [result for result in results if (result["peer"], result["precision"]) == key]
@@ -107,22 +104,48 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             made.append({"row": " ".join(key), "rate": 0.0, "error": mine[-1]["error"]})
             continue
         row: dict[str, Any] = {"row": " ".join(key), "runs": len(good)}
-        names = ("rate", "tokens_per_update", "first_update", "peak_mib")
-        row |= {name: statistics.median(result[name] for result in good) for name in names}
-        ratios = [result["rate"] / ours[result["round"]] for result in good if result["round"] in ours]
-        made.append(row | ({"of ours": statistics.median(ratios)} if ratios else {}))
+        for name in ("rate", "core_rate", "tokens_per_update", "first_update", "peak_mib"):
+            row |= median_of(name, [result[name] for result in good])
+        for name in ("rate", "core_rate"):
+            ours = best_of_ours(results, name)
+            ratios = [
+                result[name] / ours[result["round"]] for result in good if result["round"] in ours and result[name]
+            ]
+            row |= median_of(f"{name} of ours", ratios)
+        made.append(row)
     return sorted(made, key=lambda row: -row["rate"])
 
 
+def median_of(name: str, values: list[float | None]) -> dict[str, float]:
+    """`name` and the median; nothing where there are no values."""
+    known = [value for value in values if value is not None]
+    return {name: statistics.median(known)} if known else {}
+
+
+def best_of_ours(results: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """The highest figure `name` of ours in each round."""
+    best: dict[str, float] = {}
+    for result in results:
+        if result["peer"] == OURS.name and result.get(name):
+            best[result["round"]] = max(result[name], best.get(result["round"], 0.0))
+    return best
+
+
 def table_of(results: list[dict[str, Any]]) -> Table:
-    table = Table("row", "tokens/s", "of ours", "runs", "tokens an update", "first update, s", "peak MiB")
+    names = ("tokens/s", "of ours", "a core", "of ours", "runs", "tokens an update", "first update, s", "peak MiB")
+    table = Table("row", *names)
     for row in rows(results):
         if "error" in row:
             table.add_row(row["row"], f"none: {row['error']}")
             continue
-        ratio = f"{row['of ours']:.2f}" if "of ours" in row else ""
+        shown = [
+            (f"{row[name]:,.0f}", f"{row[f'{name} of ours']:.2f}" if f"{name} of ours" in row else "")
+            if name in row
+            else ("", "")
+            for name in ("rate", "core_rate")
+        ]
         rest = (f"{row['tokens_per_update']:,.0f}", f"{row['first_update']:.1f}", f"{row['peak_mib']:,.0f}")
-        table.add_row(row["row"], f"{row['rate']:,.0f}", ratio, str(row["runs"]), *rest)
+        table.add_row(row["row"], *shown[0], *shown[1], str(row["runs"]), *rest)
     return table
 
 

@@ -69,6 +69,7 @@ class Timing:
     """Of one run."""
 
     rate: float  # target tokens a second between two updates
+    core_rate: float | None  # target tokens a second of processor time, which other load disturbs less; on Linux
     updates: int  # between them
     tokens_per_update: float  # median
     first_update: float  # seconds from the start of the program to the end of its first update
@@ -99,12 +100,13 @@ def timed(
     )
     alarm = threading.Timer(patience + seconds, os.killpg, (process.pid, signal.SIGKILL))
     alarm.start()
-    times, tokens = [], []
+    times, tokens, worked = [], [], []
     try:
         for line in _lines(process, last_words):
             if (count := updated(line)) is None:
                 continue
             times.append(time.perf_counter())
+            worked.append(_processor_seconds(process.pid))
             tokens.append(count)
             if len(times) > warmup and times[-1] - times[warmup - 1] >= seconds:
                 break
@@ -113,9 +115,10 @@ def timed(
     finally:
         alarm.cancel()
         peak = _end(process)
-    span = times[-1] - times[warmup - 1]
+    span, work = (clock[-1] - clock[warmup - 1] for clock in (times, worked))
     return Timing(
         rate=sum(tokens[warmup:]) / span,
+        core_rate=sum(tokens[warmup:]) / work if work else None,
         updates=len(tokens) - warmup,
         tokens_per_update=statistics.median(tokens[warmup:]),
         first_update=times[0] - started,
@@ -136,6 +139,15 @@ def _reason(last_words: Iterable[str]) -> str:
     raised = [line for line in lines if RAISED.match(line)]
     told = [line for line in lines if re.search(r"\b(error|aborted)\b", line, re.IGNORECASE)]
     return [*raised[-1:], *told[:1], lines[-1]][0][:200]
+
+
+def _processor_seconds(pid: int) -> float:
+    """What all threads of a process have worked (proc(5), utime and stime), on both sides of the kernel; else 0."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.is_file():
+        return 0.0
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _end(process: "subprocess.Popen[str]") -> int:
