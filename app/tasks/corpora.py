@@ -1,15 +1,58 @@
 """The directories of text that a task is given, with their weights; and the pairs of languages in them."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from app.data.corpus import PairFiles, binarised_pair, find_pair, find_splits
 from app.errors import CheckpointError, DataError
+from app.ranges import at_least, one_of
 
 LANGUAGES = "languages.json"
+
+
+@dataclass
+class CorporaConfig(ABC):
+    """What tasks that learn from directories of text have in common."""
+
+    data: Any  # directory of SPLIT.LANG[.gz] files, or a list of them or of {path, weight}; null: no text is read
+    train_split: str  # the split that tokenizers and vocabularies are learnt from
+    threshold: int  # pieces that are seen less often are unknown
+    nwords: int  # most entries of a vocabulary, the four specials counted; 0: no limit
+    on_bad_line: str  # a line that is no UTF-8 or has NUL: error, or skip it, and its pair (translated: U+FFFD for it)
+    num_workers: int  # processes that encode text; 0: one a core
+
+    def check(self) -> Iterator[str]:
+        yield from at_least(self, 0, "threshold", "nwords", "num_workers")
+        yield from one_of(self, "on_bad_line", "error", "skip")
+        if self.data is not None:
+            try:
+                yield from self.data_faults(read_corpora(self.data))
+            except (TypeError, ValueError) as error:
+                yield f"data={self.data}: {error}"
+
+    @abstractmethod
+    def data_faults(self, corpora: "list[Corpus]") -> Iterator[str]:
+        """What these directories lack."""
+
+    def check_split(self, split: str) -> Iterator[str]:
+        """Whether the text has this split; for a config that has passed `check`."""
+        if self.data is None:
+            yield "task.data=null: there is nothing to learn from; give task.data=DIRECTORY"
+            return
+        try:
+            self.find(read_corpora(self.data), split)
+        except DataError as error:
+            yield str(error)
+
+    @abstractmethod
+    def find(self, corpora: "list[Corpus]", split: str) -> Any:
+        """The files of a split. Raises DataError where there are none."""
+
+
 Config = TypeVar("Config", bound=Any)  # of a task: a dataclass with fields that name languages
 
 

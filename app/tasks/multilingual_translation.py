@@ -5,20 +5,19 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from app.config import BatchingConfig
 from app.data.batch import Batch
-from app.data.corpus import find_splits
+from app.data.corpus import PairFiles, find_splits
 from app.data.frame import Frame
 from app.data.grouped import GroupBatch, GroupedDataset
 from app.data.iterator import EpochIterator
 from app.data.vocabulary import Vocabulary
-from app.errors import ConfigError, DataError
+from app.errors import ConfigError
 from app.interfaces import Backward, BatchIterator, Criterion, Dataset, Generator, Loss, Model, Shard, Task
 from app.ranges import at_least, one_of, positive
 from app.search import Search
-from app.tasks.corpora import faults, find_pairs, read_corpora
+from app.tasks.corpora import CorporaConfig, Corpus, faults, find_pairs, read_corpora
 from app.tasks.language_symbols import index_of, language_symbols
 from app.tasks.pairs import LanguagePair, of_pair
 from app.tasks.text import LearningSettings, Text, learn
@@ -30,48 +29,34 @@ STYLE = "multilingual"
 
 
 @dataclass
-class MultilingualTranslationConfig:
-    data: Any  # directory of SPLIT.LANG[.gz] or SPLIT.PAIR.LANG[.gz] files, or a list of them or of {path, weight}
+class MultilingualTranslationConfig(CorporaConfig):
+    """Files of a pair may be its own: `SPLIT.PAIR.LANG[.gz]`."""
+
     lang_pairs: list[str]  # source and target of each pair: [en-de, de-en]
     encoder_langtok: str | None  # src, tgt: the symbol of this language, __de__, ends every source in eos's place
     decoder_langtok: bool  # the decoder starts from the target language's symbol rather than from eos
     sampling_temperature: float  # a pair of n sentences has a share n^(1/T) of an epoch; 1: as many as there are
-    train_split: str  # the split that tokenizers and vocabularies are learnt from
     joined_dictionary: bool  # one tokenizer and vocabulary for all languages, rather than one for each
-    threshold: int  # pieces that are seen less often are unknown
-    nwords: int  # most entries of a vocabulary, the four specials counted; 0: no limit
     max_source_positions: int  # pairs with longer sources are left out of training; in pieces, eos counted
     max_target_positions: int  # pairs with longer targets are left out of training; in pieces, eos counted
-    on_bad_line: str  # a line that is no UTF-8 or has NUL: error, or skip its pair (in a translation: U+FFFD for it)
-    num_workers: int  # processes that encode text; 0: one a core
 
     def check(self) -> Iterator[str]:
         yield from positive(self, "max_source_positions", "max_target_positions")
-        yield from at_least(self, 0, "threshold", "nwords", "num_workers")
         yield from at_least(self, 1, "sampling_temperature")
-        yield from one_of(self, "on_bad_line", "error", "skip")
         if self.encoder_langtok is not None:
             yield from one_of(self, "encoder_langtok", "src", "tgt")
         wrong = [pair for pair in self.lang_pairs if len(set(pair.split("-"))) != 2 or pair.count("-") != 1]
         if wrong or not self.lang_pairs or len(set(self.lang_pairs)) < len(self.lang_pairs):
             yield f"lang_pairs={self.lang_pairs}: must be different pairs of two languages, such as [en-de, de-en]"
-        elif self.data is not None:
-            try:
-                for langs in self.pairs().values():
-                    yield from faults(read_corpora(self.data), *langs)
-            except (TypeError, ValueError) as error:
-                yield f"data={self.data}: {error}"
+        else:
+            yield from super().check()
 
-    def check_split(self, split: str) -> Iterator[str]:
-        """Whether every pair has this split; for a config that has passed `check`."""
-        if self.data is None:
-            yield "task.data=null: there is nothing to learn from; give task.data=DIRECTORY"
-            return
+    def data_faults(self, corpora: list[Corpus]) -> Iterator[str]:
         for langs in self.pairs().values():
-            try:
-                find_pairs(read_corpora(self.data), split, langs)
-            except DataError as error:
-                yield str(error)
+            yield from faults(corpora, *langs)
+
+    def find(self, corpora: list[Corpus], split: str) -> dict[str, list[tuple[PairFiles, float]]]:
+        return {pair: find_pairs(corpora, split, langs) for pair, langs in self.pairs().items()}
 
     def pairs(self) -> dict[str, tuple[str, str]]:
         """Source and target language of each pair, by its name."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from app.data.store import Store
 from app.data.token_blocks import BREAK_MODES, Ids, slices_of_rows
 from app.errors import DataError
-from app.ranges import at_least, one_of, positive
-from app.tasks.corpora import load_languages, read_corpora, save_languages
+from app.ranges import one_of, positive
+from app.tasks.corpora import CorporaConfig, Corpus, load_languages, read_corpora, save_languages
 from app.tasks.monolingual import find_split, language, splits, text_faults
 from app.tasks.preparation import prepare
 from app.tasks.text import LearningSettings, Text, learn
@@ -23,40 +23,23 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class OneTextConfig:
-    data: Any  # directory of SPLIT.LANG[.gz] files, or a list of them or of {path, weight}; null: only generate
+class OneTextConfig(CorporaConfig):
     lang: str | None  # LANG of the files; null: the only one that there is, in the training split if it is there
-    train_split: str  # the split that tokenizer and vocabulary are learnt from
     sample_break_mode: (
         str  # where a block ends: none (anywhere), complete, complete_doc (at line ends), eos (every line)
     )
     tokens_per_sample: int  # most tokens of a block, context and bos counted
-    threshold: int  # pieces that are seen less often are unknown
-    nwords: int  # most entries of the vocabulary, the four specials counted; 0: no limit
-    on_bad_line: str  # a line that is no UTF-8 or has NUL: error, or skip it
-    num_workers: int  # processes that encode text; 0: one a core
 
     def check(self) -> Iterator[str]:
+        yield from super().check()
         yield from positive(self, "tokens_per_sample")
-        yield from at_least(self, 0, "threshold", "nwords", "num_workers")
         yield from one_of(self, "sample_break_mode", *BREAK_MODES)
-        yield from one_of(self, "on_bad_line", "error", "skip")
-        if self.data is not None:
-            try:
-                yield from text_faults(read_corpora(self.data), self.lang, self.train_split)
-            except (TypeError, ValueError) as error:
-                yield f"data={self.data}: {error}"
 
-    def check_split(self, split: str) -> Iterator[str]:
-        """Whether the text has this split; for a config that has passed `check`."""
-        if self.data is None:
-            yield "task.data=null: there is nothing to learn from; give task.data=DIRECTORY"
-            return
-        corpora = read_corpora(self.data)
-        try:
-            find_split(corpora, split, language(corpora, self.lang, self.train_split))
-        except DataError as error:
-            yield str(error)
+    def data_faults(self, corpora: list[Corpus]) -> Iterator[str]:
+        return text_faults(corpora, self.lang, self.train_split)
+
+    def find(self, corpora: list[Corpus], split: str) -> list[tuple[Path, float]]:
+        return find_split(corpora, split, language(corpora, self.lang, self.train_split))
 
 
 class Blocks(NamedTuple):

@@ -4,20 +4,27 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from app.config import BatchingConfig
-from app.data.corpus import find_splits
+from app.data.corpus import PairFiles, find_splits
 from app.data.dataset import PairDataset
 from app.data.frame import Frame
 from app.data.iterator import EpochIterator
 from app.data.masking import MASK
 from app.data.vocabulary import Vocabulary
-from app.errors import DataError
 from app.interfaces import BatchIterator, Dataset, Generator, Model, Shard, Task
-from app.ranges import at_least, one_of, positive
+from app.ranges import positive
 from app.search import Search
-from app.tasks.corpora import faults, find_pairs, language_pair, load_languages, read_corpora, save_languages
+from app.tasks.corpora import (
+    CorporaConfig,
+    Corpus,
+    faults,
+    find_pairs,
+    language_pair,
+    load_languages,
+    read_corpora,
+    save_languages,
+)
 from app.tasks.language_symbols import index_of, language_symbols
 from app.tasks.pairs import LanguagePair, read_references
 from app.tasks.text import LearningSettings, Text, learn
@@ -27,46 +34,29 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class TranslationConfig:
-    data: Any  # directory of SPLIT.LANG[.gz] files, or a list of them or of {path, weight}; null: only translate
+class TranslationConfig(CorporaConfig):
     source_lang: str | None  # LANG of the source; null: the first of the two that there are, in alphabetical order
     target_lang: str | None  # LANG of the target; null: the other one
-    train_split: str  # the split that tokenizers and vocabularies are learnt from
     joined_dictionary: bool  # one tokenizer and vocabulary for both languages
-    threshold: int  # pieces that are seen less often are unknown
-    nwords: int  # most entries of a vocabulary, the four specials counted; 0: no limit
     max_source_positions: int  # pairs with longer sources are left out of training; in pieces, eos counted
     max_target_positions: int  # pairs with longer targets are left out of training; in pieces, eos counted
     load_alignments: bool  # read SPLIT.SOURCE-TARGET.align too, for criterions that teach alignments
     langs: list[str] | None  # as mBART: both sides end with their language's symbol, such as [de]; all that there are
     prepend_bos: bool  # as BART and mBART: both sides start with bos
-    on_bad_line: str  # a line that is no UTF-8 or has NUL: error, or skip its pair (in a translation: U+FFFD for it)
-    num_workers: int  # processes that encode text; 0: one a core
 
     def check(self) -> Iterator[str]:
+        yield from super().check()
         yield from positive(self, "max_source_positions", "max_target_positions")
-        yield from at_least(self, 0, "threshold", "nwords", "num_workers")
-        yield from one_of(self, "on_bad_line", "error", "skip")
         if self.source_lang is not None and self.source_lang == self.target_lang:
             yield f"target_lang={self.target_lang}: is the source's language too; give another"
         if self.langs is not None and not self.joined_dictionary:
             yield f"langs={self.langs}: their symbols are in one vocabulary; set joined_dictionary=true"
-        if self.data is not None:
-            try:
-                yield from faults(read_corpora(self.data), self.source_lang, self.target_lang)
-            except (TypeError, ValueError) as error:
-                yield f"data={self.data}: {error}"
 
-    def check_split(self, split: str) -> Iterator[str]:
-        """Whether the text has this split; for a config that has passed `check`."""
-        if self.data is None:
-            yield "task.data=null: there is nothing to learn from; give task.data=DIRECTORY"
-            return
-        corpora = read_corpora(self.data)
-        try:
-            find_pairs(corpora, split, language_pair(corpora, self.source_lang, self.target_lang))
-        except DataError as error:
-            yield str(error)
+    def data_faults(self, corpora: list[Corpus]) -> Iterator[str]:
+        return faults(corpora, self.source_lang, self.target_lang)
+
+    def find(self, corpora: list[Corpus], split: str) -> list[tuple[PairFiles, float]]:
+        return find_pairs(corpora, split, language_pair(corpora, self.source_lang, self.target_lang))
 
 
 class Translation(Task):
