@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.data.vocabulary import Vocabulary
-from app.errors import ConfigError
+from app.errors import ConfigError, NumericsError
 from app.search.beam import BeamConfig
 from app.search.constraints import Ordered, Unordered
 from app.search.forced import score_reference
@@ -18,6 +18,16 @@ from tests.search.test_beam import SOURCES, A, B, C
 from tests.search.toy import EOS, PAD, VOCABULARY, TableModel, batch, config, log_prob, search, strategy, values
 
 PHRASES = st.lists(st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=3), max_size=3)
+
+FAMILY = ["beam", "sampling", "mbr", "diverse_beam", "diverse_siblings", "lexically_constrained"]
+FAMILY += ["length_constrained"]
+SEEDED = ("sampling", "mbr")
+EXACT = {  # what it takes for scores to be the model's own: no penalties, nothing left out, no end that is free
+    "length_constrained": {"free_len_a": 99.0},
+    "diverse_beam": {"diverse_beam_strength": 0.0},
+    "diverse_siblings": {"diversity_rate": 0.0},
+    "sampling": {"sampling_topp": 0.0},
+}
 
 
 def found(option, sources, model=None, **changes):
@@ -64,6 +74,60 @@ def test_without_constraints_the_best_output_is_that_of_beam_search(sources, bea
     ):
         rows = found(option, sources, **options, **own)
         assert [row[0].tokens.tolist() for row in rows] == [row[0].tokens.tolist() for row in plain]
+
+
+@settings(deadline=None, max_examples=30)
+@given(SOURCES, st.integers(1, 3), st.integers(0, 3), st.sampled_from(FAMILY))
+def test_no_strategy_repeats_an_ngram_that_is_forbidden(sources, size, seed, option):
+    options = {"beam": 3, "max_len_b": 12, "no_repeat_ngram_size": size} | ({"seed": seed} if option in SEEDED else {})
+    for hypotheses in found(option, sources, **options):
+        for h in hypotheses:
+            words = h.tokens.tolist()
+            ngrams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+            assert len(ngrams) == len(set(ngrams))
+
+
+@settings(deadline=None, max_examples=30)
+@given(SOURCES, st.integers(0, 3), st.sampled_from(FAMILY), st.booleans())
+def test_every_strategys_scores_are_those_of_forced_decoding(sources, seed, option, two):
+    models = [TableModel(seed=1), TableModel(seed=2)] if two else [TableModel()]
+    options = {"beam": 3, "nbest": 3, "max_len_b": 8, **EXACT.get(option, {})} | (
+        {"seed": seed} if option in SEEDED else {}
+    )
+    for source, hypotheses in zip(sources, strategy(option, **options).generate(models, *batch(sources))):
+        for h in hypotheses:
+            src, lengths = batch([source])
+            (forced,) = score_reference(models, src, lengths, h.tokens.unsqueeze(0), EOS, PAD)
+            assert h.positional_scores.tolist() == pytest.approx(forced.positional_scores.tolist(), abs=1e-4)
+            assert h.score == pytest.approx(forced.score, abs=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SOURCES, st.sampled_from([option for option in FAMILY if option not in SEEDED]))
+def test_a_sentence_does_not_notice_its_batch_in_any_strategy(sources, option):
+    def outputs(rows):
+        return [[(h.tokens.tolist(), pytest.approx(h.score, abs=1e-4)) for h in row] for row in rows]
+
+    options = {"beam": 3, "max_len_b": 8}
+    alone = [found(option, [source], **options)[0] for source in sources]
+    assert outputs(found(option, sources, **options)) == outputs(alone)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SOURCES, st.data(), st.integers(1, 2))
+def test_constraints_are_met_or_refused_where_ngrams_are_forbidden(sources, data, size):
+    constraints = [data.draw(PHRASES) for _ in sources]
+    search = strategy("lexically_constrained", beam=4, nbest=4, max_len_b=20, no_repeat_ngram_size=size)
+    try:
+        outputs = search.generate([TableModel()], *batch(sources), constraints=constraints)
+    except NumericsError:  # told, where a phrase repeats itself, or the words that are left do not suffice
+        return
+    for phrases, hypotheses in zip(constraints, outputs):
+        for h in hypotheses:
+            words = h.tokens.tolist()
+            assert all(occurrences(words, phrase) >= phrases.count(phrase) for phrase in phrases)
+            ngrams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+            assert len(ngrams) == len(set(ngrams))
 
 
 def test_progress_with_constraints_that_begin_alike():
