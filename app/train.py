@@ -39,13 +39,14 @@ def train(cfg: TrainConfig, plugins: dict[str, Any], workers: "Workers") -> floa
     from app.beginnings import resume, start_from
     from app.fitting import find_max_tokens
     from app.runtime.lock import locked
-    from app.runtime.memory import keep_buffers
+    from app.runtime.memory import keep_buffers, keep_few_kernels
     from app.runtime.outcome import noted
     from app.summary import conclude
     from app.trackers.fanout import Trackers
     from app.trainer import Trainer
 
     keep_buffers()
+    keep_few_kernels()
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
     run_dir = Path(cfg.run_dir)
