@@ -92,7 +92,7 @@ class Workers:
 
     def wait(self) -> None:
         """Until all ranks are here."""
-        self.total([])
+        self.total([0.0])  # of something: gloo does not exchange what is empty
 
     @contextmanager
     def first_goes_ahead(self) -> Iterator[None]:
@@ -184,13 +184,15 @@ def joined(cfg: DistributedConfig) -> Iterator[Workers]:
     with process_group(backend_of(cfg), timedelta(seconds=A_DAY)):
         workers = Workers(cfg, place.rank, place.world_size)
         try:
+            stopped: Stopped | None = None
             try:
                 yield workers
-            except Stopped:  # all of them: the first may still have trackers to end, and a launcher ends who is left
-                workers.wait()
-                raise
-            with workers.patient():
-                workers.wait()  # nobody takes its end of a connection away while another still uses it
+            except Stopped as error:  # all of them
+                stopped = error
+            with workers.patient():  # the first may still have a state to save and trackers to end, and a launcher
+                workers.wait()  # ends who is left when one has gone
+            if stopped is not None:
+                raise stopped
         except RuntimeError as error:
             if not is_lost_contact(error):
                 raise

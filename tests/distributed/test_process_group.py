@@ -1,6 +1,7 @@
-"""The end of a rank's process: it is not taken down, and one that failed waits for nobody."""
+"""Ranks wait for each other. How one's process ends: it is not taken down, and if it failed it waits for nobody."""
 
 import atexit
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from omegaconf import OmegaConf
 
 from app.compose import CONF
 from app.config import DistributedConfig
-from app.errors import DataError, RankError, StorageError
+from app.errors import DataError, RankError, Stopped, StorageError
 from app.runtime.distributed import joined
-from app.runtime.launch import launch
+from app.runtime.launch import GRACE, launch
 from app.runtime.process_group import exit_code_of
 
 
@@ -23,7 +24,21 @@ def ends_well(cfg: DistributedConfig, directory: Path) -> float:
     atexit.register((directory / "taken_down").touch)
     with joined(cfg) as workers:
         atexit.register((directory / f"rank_{workers.rank}").touch)
+        with workers.first_goes_ahead():
+            if workers.is_first:
+                time.sleep(1)
+                (directory / "prepared").touch()
+            assert (directory / "prepared").exists()
         return workers.total([1.0])[0]
+
+
+def stops(cfg: DistributedConfig, directory: Path) -> None:
+    """A signal has ended both, and the first takes longer over it than a launcher waits for who is left."""
+    with joined(cfg) as workers:
+        if workers.is_first:
+            time.sleep(2 * GRACE)
+            (directory / "saved").touch()
+        raise Stopped("stopped", signal.SIGUSR2)
 
 
 def fails_in_an_exchange(cfg: DistributedConfig) -> None:
@@ -45,7 +60,14 @@ def cfg() -> DistributedConfig:
 def test_a_finished_rank_is_not_taken_down(cfg: DistributedConfig, tmp_path: Path) -> None:
     (ended := tmp_path / "ended").mkdir()
     assert launch(ends_well, 2, cfg, ended) == 2.0
-    assert sorted(path.name for path in ended.iterdir()) == ["rank_0", "rank_1"]
+    assert sorted(path.name for path in ended.iterdir()) == ["prepared", "rank_0", "rank_1"]
+
+
+def test_a_rank_that_was_stopped_waits_until_the_first_has_saved(cfg: DistributedConfig, tmp_path: Path) -> None:
+    with pytest.raises(Stopped) as ended:
+        launch(stops, 2, cfg, tmp_path)
+    assert ended.value.exit_code == 128 + signal.SIGUSR2
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_rank_that_fails_does_not_wait_for_its_exchanges(cfg: DistributedConfig) -> None:
