@@ -67,10 +67,11 @@ def generator_of(run_dir):
     """A generator for a beam and a batch size; the models are read once for each."""
 
     @cache
-    def made(beam: int, max_tokens: int, runs: int = 1):
+    def made(beam: int, max_tokens: int, runs: int = 1, engine: str = "torch"):
         cfg, plugins = configured("interactive", f"checkpoint=[{','.join([str(run_dir)] * runs)}]", "num_threads=1")
-        cfg.max_tokens, cfg.device = max_tokens, "cpu"
-        options = config(beam=beam, nbest=beam, max_len_a=1.5, max_len_b=3)
+        cfg.max_tokens, cfg.device, cfg.engine = max_tokens, "cpu", engine
+        length = {"max_len_a": 1.5, "max_len_b": 3} if engine == "torch" else {"max_len_b": 12}  # theirs is a batch's
+        options = config(beam=beam, nbest=beam, **length)
         return load_generator(cfg, plugins | {"search": lambda vocabulary: BeamSearch(options, vocabulary)})[1]
 
     return made
@@ -90,6 +91,32 @@ def test_n_lines_in_are_n_lines_out_in_order_whatever_the_batches(generator_of, 
         assert record.text == expected.text
         assert record.translations[0].score == pytest.approx(expected.score, abs=1e-4)
         assert (record.text == "") == (record.source == "")
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(st.lists(SENTENCES, max_size=12), st.integers(1, 9), st.sampled_from([1, 40, 4096]), st.sampled_from([1, 3]))
+def test_another_engine_keeps_lines_and_their_order_too(generator_of, lines, buffer_size, max_tokens, beam):
+    pytest.importorskip("ctranslate2")
+    alone = generator_of(beam, 1, engine="ctranslate2")
+    records = list(translate(generator_of(beam, max_tokens, engine="ctranslate2"), lines, None, buffer_size))
+    assert [record.source for record in records] == lines
+    for record in records:
+        ((expected, *_),) = alone.generate([record.source])
+        assert record.text == expected.text
+        assert record.translations[0].score == pytest.approx(expected.score, abs=1e-4)
+
+
+@settings(deadline=None, max_examples=5, derandomize=True)
+@given(st.lists(SENTENCES, min_size=64, max_size=64), st.integers(1, 4), st.randoms())
+def test_sixty_four_at_once_are_as_one_by_one_and_in_any_order(generator_of, lines, beam, random):
+    together = generator_of(beam, 4096)
+    one_by_one = [generator_of(beam, 1).generate([line])[0] for line in lines]
+    shuffled = random.sample(range(64), 64)
+    found = together.generate([lines[number] for number in shuffled])
+    for number, translations in zip(shuffled, found):
+        expected = one_by_one[number]
+        assert [t.text for t in translations] == [t.text for t in expected]
+        assert [t.score for t in translations] == pytest.approx([t.score for t in expected], abs=1e-4)
 
 
 def test_scores_are_those_of_forced_decoding(run_dir, generator_of):
