@@ -27,7 +27,7 @@ def torch_dropout(self: Dropout, x: Tensor) -> Tensor:
 
 
 def plain_attention(
-    self: MultiheadAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool
+    self: MultiheadAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, cached: bool = False
 ) -> Tensor:
     """All weights at once, with the softmax in fp32."""
     weights = self.dropout(attention._weights(q, k, mask, causal))
