@@ -19,9 +19,10 @@ from app.runtime.placement import Whole, layers_of
 class Sharded(Whole):
     """Parameters, gradients and optimizer state in parts, one a worker (Zhao et al., 2023, "PyTorch FSDP").
 
-    A layer's weights are gathered when it runs, in `dtype`; gradients are added in fp32. Modules called `layers` are
-    lists of units, what is outside of them is one more. Validation and saving use a copy of the model on the CPU that
-    was made before it was split, and gets the weights when they are asked for.
+    A layer's weights are gathered when it runs, in `dtype` (on the CPU as they are: its autocast does not suit norms to
+    others); gradients are added in fp32. Modules called `layers` are lists of units, what is outside of them is one
+    more. Validation and saving use a copy of the model on the CPU that was made before it was split, and gets the
+    weights when they are asked for.
     """
 
     is_split = True
@@ -36,7 +37,8 @@ class Sharded(Whole):
         self.device = next(model.parameters()).device
         self.step = Step(model, criterion)
         mesh = init_device_mesh(self.device.type, (cfg.world_size,))
-        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        gathered = dtype if self.device.type == "cuda" else None
+        policy = MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=torch.float32)
         for unit in (*layers_of(model), self.step):
             sharded = fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=cfg.reshard_after_forward)
             sharded.set_force_sum_reduction_for_comms(True)

@@ -145,3 +145,14 @@ def test_a_model_in_parts_learns_what_a_whole_one_does(alone: Path, tmp_path: Pa
     assert whole.keys() == split.keys()
     for name, weight in whole.items():
         torch.testing.assert_close(split[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_in_parts_computes_in_bf16_and_keeps_its_weights_in_fp32(alone: Path, tmp_path: Path) -> None:
+    given = ["distributed=fsdp", "distributed.nproc_per_node=2", "precision=bf16", "trainer.max_update=3"]
+    run_dir = train(tmp_path, *BATCHES, *given, corpus=alone.parent / "corpus")
+    losses, exact = ([line["loss"] for line in lines(run, "train")[:3]] for run in (run_dir, alone))
+    assert losses == pytest.approx(exact, rel=1e-2)
+    assert losses != pytest.approx(exact, rel=1e-6)
+    weights = newest(run_dir).tensors("model.safetensors").values()
+    assert {weight.dtype for weight in weights} == {torch.float32}
+    assert any((weight != weight.bfloat16()).any() for weight in weights)
