@@ -14,6 +14,7 @@ One JSON line a run goes to outputs/bench/peers.jsonl; one whose program fails h
 import argparse
 import json
 import shutil
+import signal
 import statistics
 import sys
 import time
@@ -177,6 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--install", action="store_true", help="make the environments, and end")
     parser.add_argument("--out", type=Path, default=Path("outputs/peers"), help="where environments and text are")
     args = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is timed is ended too
     chosen, file = chosen_of(args.only), Path("outputs/bench/peers.jsonl")
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:

@@ -1,6 +1,8 @@
 """The comparison with other programs: what needs none of them."""
 
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import corpus as text
-from benchmarks.peers.peer import PeerError, timed
+from benchmarks.peers.peer import ROOT, PeerError, timed
 from tests.runs import write_corpus
 
 LINES = {
@@ -133,6 +135,25 @@ def test_ours_has_a_row(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (row["peer"], row["precision"]) == ("seqwright", "fp32")
     assert row["rate"] > 0
     assert 100 < row["tokens_per_update"] <= 4096
+
+
+def test_a_command_that_is_ended_ends_what_it_times(data: Path, tmp_path: Path) -> None:
+    """The program that is timed here is `sleep`, in a session of its own, whose number is in a file."""
+    script = tmp_path / "peer.py"
+    script.write_text(
+        "from benchmarks.peers import __main__ as command\n"
+        f"command.OURS.command = lambda *_: ['sh', '-c', 'echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new "
+        f"{tmp_path}/pid; exec sleep 60']\n"
+        f"command.main([{str(data)!r}, '--only', 'seqwright:fp32', '--pieces', '60'])\n"
+    )
+    running = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (tmp_path / "pid").is_file():
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.terminate()
+    assert running.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 @pytest.mark.parametrize("only", ["nobody", "marian:bf16"])
