@@ -39,7 +39,13 @@ def test_ctranslate2_finds_what_we_find(run_dir: Path, tmp_path: Path, search: s
     ours = generated(run_dir, tmp_path / "ours", *options)
     theirs = generated(run_dir, tmp_path / "theirs", *options, "engine=ctranslate2")
     assert len(ours) == len(theirs) == 202
-    assert sum(a == b for a, b in zip(ours, theirs)) >= 0.99 * 202
+    assert sum(a == b for a, b in zip(ours, theirs)) >= 0.97 * 202
+    if search == "beam":  # its rules for the end of a search miss a better hypothesis now and then
+        differing = [(line, a, b) for line, a, b in zip(lines, ours, theirs) if a != b]
+        model = load(run_dir, device="cpu")
+        for line, *both in differing:
+            mine, other = model.score([line, line], both)
+            assert mine.score > other.score - 1e-4
     rounded = generated(run_dir, tmp_path / "int8", *options, "engine=ctranslate2", "precision=int8")
     assert sum(a == b for a, b in zip(ours, rounded)) >= 0.8 * 202
 

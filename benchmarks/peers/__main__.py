@@ -178,7 +178,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--install", action="store_true", help="make the environments, and end")
     parser.add_argument("--out", type=Path, default=Path("outputs/peers"), help="where environments and text are")
     args = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is timed is ended too
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what is timed is ended too
+    try:
+        compare(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """The runs that are asked for, told and written as they end, and the table of them."""
     chosen, file = chosen_of(args.only), Path("outputs/bench/peers.jsonl")
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:

@@ -106,7 +106,7 @@ def test_what_cannot_be_is_told(directory: Path, tmp_path: Path) -> None:
         list(tasks(directory, "tokenizer=sentencepiece", "tokenizer.vocab_size=40"))
     with pytest.raises(DataError, match="dict.yy.txt: is another dictionary than"):
         list(tasks(directory, "task.joined_dictionary=true"))
-    with pytest.raises(ConfigError, match="output=None: is given with format=fairseq"):
+    with pytest.raises(ConfigError, match="output: missing; format=fairseq writes a directory, output=DIR"):
         configured([*TEXT[:6], f"task.data={directory / 'corpus'}", "format=fairseq"], "preprocess")
 
 

@@ -49,6 +49,12 @@ class GivenBatches:
         class Iterator(list):  # type: ignore[type-arg]
             padding, num_samples = 0.0, 0
 
+            def steps(self) -> Any:
+                return iter(self)
+
+            def is_done(self) -> bool:
+                return False
+
             def state_dict(self) -> dict[str, int]:
                 return {"epoch": epoch or 0, "num_samples": 0}
 
