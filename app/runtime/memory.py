@@ -29,9 +29,9 @@ def keep_buffers() -> bool:
 def keep_few_kernels() -> None:
     """Have products on the CPU remember the newest shapes only, unless the environment says how many.
 
-    For each shape they keep compiled code and buffers, a third of a MiB and more. A search has a shape for every number
-    of live rows: with the usual 1,024 of each cache, memory grows for tens of thousands of lines, and nothing is gained
-    by it, since successive steps have the same rows. To be called before the first product.
+    For each shape they keep compiled code and buffers, a third of a MiB and more. Training has new shapes in every
+    batch, a search for every number of live rows: with the usual 1,024 of each cache, memory grows by GiB, and nothing
+    is gained by it, since layers and successive steps have the same shapes. To be called before the first product.
     """
     for name, capacity in KERNEL_CACHES.items():
         os.environ.setdefault(name, capacity)

@@ -1,7 +1,7 @@
 """Every fault of docs/reliability.md, a line each as it is done: a dot a test, tries, pass or fail, seconds.
 
 Runs the tests that are marked `fault("Fnn")`, wherever they stand, as often as the documentation promises (`SOAK=1`):
-all of them in about half an hour on two cores. Exit code 1 where one fails, or has no test that ran.
+all of them in 20 to 30 minutes on two cores. Exit code 1 where one fails, or has no test that ran.
 """
 
 import argparse
