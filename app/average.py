@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli import command
-from app.config import AverageConfig
 from app.errors import CheckpointError, StorageError
+from app.roots import AverageConfig
 
 if TYPE_CHECKING:  # torch is imported when there is something to do
     from torch import Tensor

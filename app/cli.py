@@ -21,7 +21,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from app import config
 from app.check import configure_all
 from app.compose import (
     CONF,
@@ -36,6 +35,7 @@ from app.compose import (
 from app.errors import ConfigError, Stopped, StorageError, UserError
 from app.plugins import open_search_paths
 from app.resolvers import note_swept, register_resolvers
+from app.roots import ROOTS
 from app.runtime.logs import log_to_file, log_to_stderr, stop_log_file
 from app.sweepers.registration import name_sweepers, register_sweepers
 from app.user_packages import note_packages
@@ -49,7 +49,7 @@ name_sweepers()
 def command(config_name: str, function: Function) -> Callable[[], None]:
     """The entry point that composes `conf/<config_name>.yaml` and calls `function(cfg, plugins)`.
 
-    The root is typed by `<Name>Config` of `app.config`, which the YAML names as `<config_name>_schema`.
+    The root is typed by its class in `app.roots.ROOTS`, which the YAML names as `<config_name>_schema`.
     """
     job = Job(config_name, function)
 
@@ -118,13 +118,7 @@ class Job:
 
 def store_schema(config_name: str) -> None:
     """Done by entry points only: a program that imports this library keeps its ConfigStore as it is."""
-    ConfigStore.instance().store(f"{config_name}_schema", root_of(config_name), provider="seqwright")
-
-
-def root_of(config_name: str) -> type:
-    words = (word.capitalize() for word in config_name.split("_"))
-    root: type = getattr(config, f"{''.join(words)}Config")
-    return root
+    ConfigStore.instance().store(f"{config_name}_schema", ROOTS[config_name], provider="seqwright")
 
 
 def arguments(config_name: str, argv: list[str] | None = None) -> argparse.Namespace:
@@ -195,7 +189,7 @@ def configure_node(node: DictConfig, config_name: str) -> tuple[Any, dict[str, A
     values = {str(name): plain_item(node, name, str(name), faults) for name in node if name != "hydra"}
     unresolved = tuple(fault.partition(":")[0] for fault in faults)
     try:
-        configured = configure_all(values, root_of(config_name))
+        configured = configure_all(values, ROOTS[config_name])
     except ConfigError as error:
         faults += [fault for fault in error.faults if not unresolved or not fault.startswith(unresolved)]
     if faults:

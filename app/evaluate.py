@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli import command
-from app.config import EvaluateConfig
 from app.errors import ConfigError
 from app.lines import opened_output
+from app.roots import EvaluateConfig
 
 if TYPE_CHECKING:  # torch is imported when there is something to do
     from app.data.batch import Batch

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from app.cli import command
-from app.config import ExportConfig
 from app.errors import StorageError
+from app.roots import ExportConfig
 
 log = logging.getLogger("export")
 

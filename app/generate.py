@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli import command
-from app.config import GenerateConfig
 from app.errors import DataError
 from app.lines import opened_output, read_lines, whole_lines
+from app.roots import GenerateConfig
 from app.scorers.report import as_table
 
 if TYPE_CHECKING:  # torch is imported when there is something to do

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.cli import command, store_schema
-from app.config import ImportFairseqConfig
+from app.roots import ImportFairseqConfig
 
 
 def run(cfg: ImportFairseqConfig, plugins: dict[str, Any]) -> None:

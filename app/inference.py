@@ -13,13 +13,13 @@ import rich.progress
 import torch
 
 from app.assembly import Restored, restore
-from app.config import TranslateConfig
 from app.data.vocabulary import Vocabulary
 from app.errors import CheckpointError, ConfigError, DataError
 from app.exporters.ctranslate2_search import CTranslate2Search
 from app.formats import Record
 from app.interfaces import Generator, LanguageModel, Model, Task, Translation
 from app.modules.packing import packed
+from app.roots import TranslateConfig
 from app.runtime.memory import keep_buffers, keep_few_kernels
 from app.runtime.precision import DTYPES
 from app.search import Search

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.cli import command
-from app.config import InteractiveConfig
 from app.errors import DataError
 from app.lines import opened_output, read_lines
+from app.roots import InteractiveConfig
 
 
 def run(cfg: InteractiveConfig, plugins: dict[str, Any]) -> None:

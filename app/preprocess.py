@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.cli import command
-from app.config import PreprocessConfig
+from app.roots import PreprocessConfig
 
 logger = logging.getLogger("app.preprocess")  # as a program this module is __main__
 

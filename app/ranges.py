@@ -98,3 +98,27 @@ def writable_directory(cfg: Any, *names: str) -> Iterator[str]:
             yield f"{name}={getattr(cfg, name)}: {there} is not a directory; give another"
         elif not os.access(there, os.W_OK | os.X_OK):
             yield f"{name}={getattr(cfg, name)}: no permission to write in {there}; give another"
+
+
+def directories_of(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must name a directory; null names none."""
+    for name in names:
+        path = getattr(cfg, name)
+        if path is not None and not Path(path).is_dir():
+            yield f"{name}={path}: no such directory"
+
+
+def new_directory(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must name a directory that is not there yet, or is empty."""
+    for name in names:
+        path = Path(getattr(cfg, name))
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            yield f"{name}={path}: is there already; give a new directory"
+
+
+def lines_of(cfg: Any, *names: str) -> Iterator[str]:
+    """Fields that must name a file that can be read, or `-`."""
+    for name in names:
+        path = getattr(cfg, name)
+        if path not in (None, "-") and (not Path(path).exists() or Path(path).is_dir()):
+            yield f"{name}={path}: no such file"

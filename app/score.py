@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from app.cli import command
-from app.config import ScoreConfig
 from app.errors import ConfigError, DataError
 from app.lines import read_lines
+from app.roots import ScoreConfig
 from app.scorers import Score
 from app.scorers.report import as_json, as_table
 

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from app.cli import command
-from app.config import ServeConfig
 from app.errors import ConfigError
+from app.roots import ServeConfig
 
 log = logging.getLogger("serve")
 

@@ -16,6 +16,7 @@ from app.check import KINDS, SEVERAL
 from app.cli import store_schema
 from app.compose import CONF, compose_one, composing
 from app.plugins import resolve, schema_of
+from app.roots import ROOTS
 
 APP = CONF.parent / "app"
 COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -42,6 +43,7 @@ def test_every_command_composes(command: str) -> None:
     assert node.hydra.job.name == command
     assert node.hydra.output_subdir is None
     assert node.hydra.job_logging.root is None
+    assert set(node) - {"hydra"} == {field.name for field in fields(ROOTS[command])}
 
 
 @pytest.mark.parametrize("option", options(*KINDS))
@@ -71,6 +73,7 @@ def test_closed_sections_are_complete() -> None:
 WITHIN_TRAINER = {"judgement", "meters", "profiling", "run_state", "stopping", "utilization"}
 LAYERS = {  # who may import whom; every file may import the foundations
     "config": set(),
+    "roots": set(),
     "schema": set(),
     "ranges": set(),
     "errors": set(),
@@ -99,7 +102,7 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "run_state": {"runtime", "trainer"},  # the trainer's type, no more
     "trainer": {"interfaces", "runtime", "trackers", "callbacks", "data"} | WITHIN_TRAINER,
 }
-FOUNDATIONS = {"config", "schema", "ranges", "errors"}
+FOUNDATIONS = {"config", "roots", "schema", "ranges", "errors"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, ...]]:

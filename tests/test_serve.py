@@ -13,10 +13,10 @@ pytest.importorskip("prometheus_client")
 
 from starlette.testclient import TestClient
 
-from app.config import ServeConfig
 from app.errors import DataError
 from app.inference import load_generator
 from app.interfaces import Translation
+from app.roots import ServeConfig
 from app.serve import most_translations, with_details
 from app.serving.application import PAGE, application
 from app.serving.batcher import Batcher, Full

@@ -14,7 +14,7 @@ from torch import Tensor
 from app.assembly import ASSETS, build, config_of
 from app.check import KINDS, SEVERAL
 from app.compose import compose_one, composing, plain_item
-from app.config import ImportFairseqConfig, TrainConfig
+from app.config import TrainConfig
 from app.data.corpus import binarised_pair
 from app.data.iterator import EpochIterator
 from app.data.vocabulary import Vocabulary
@@ -26,6 +26,7 @@ from app.fairseq.options import configuration_of
 from app.fairseq.reading import FairseqCheckpoint, read
 from app.interfaces import BatchIterator, Model, Task
 from app.plugins import configure
+from app.roots import ImportFairseqConfig
 from app.run_config import save_config
 from app.tasks.binarised import ready_tokenizer
 from app.tasks.language_symbols import language_symbols

@@ -16,10 +16,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from app.config import ServeConfig
 from app.errors import DataError
 from app.interfaces import Generator, Translation
 from app.lines import is_unicode
+from app.roots import ServeConfig
 from app.serving.batcher import Batcher, Full
 
 log = logging.getLogger("serve")
