@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,16 @@ from app.config import TrainConfig
 from app.errors import CheckpointError, ConfigError
 from app.interfaces import Criterion, Model, Task
 from app.plugins import configure
-from app.run_config import CONFIG, run_dir_of, stored
+from app.run_config import CONFIG, run_dir_of, stored_run
 from app.runtime.checkpoint import Checkpoint, find
 from app.runtime.distributed import Workers
 from app.runtime.gradients import GradientBuckets
 from app.runtime.placement import checkpoint_activations
 from app.runtime.precision import PreciseOptimizer, Precision
 from app.runtime.seeds import set_seed
+from app.schema import typed
 from app.trainer import Parts, choose_device
-from app.user_packages import missing_packages_told
+from app.user_packages import faults_of_run
 from app.utilization import Utilization
 
 if TYPE_CHECKING:
@@ -103,16 +104,17 @@ def restore(
     Raises CheckpointError where anything is missing or damaged, and ConfigError where a class is not allowed.
     """
     run_dir = run_dir_of(path)
-    values = stored(run_dir / CONFIG)
-    cfg = config_of(values, run_dir)
+    cfg = config_of(stored_run(run_dir), run_dir)
     if data is not None:
         cfg.task["data"] = data
     if max_tokens is not None:
         cfg.batching.max_tokens_valid = max_tokens
-    with missing_packages_told(run_dir):
+    with faults_of_run(run_dir):
         make_tokenizer = configure(cfg.tokenizer, "app.tokenizers.Tokenizer", "tokenizer", check=False)
-        make_task = configure(cfg.task, "app.interfaces.Task", "task", check=data is not None)
+        make_task = configure(cfg.task, "app.interfaces.Task", "task", check=False)
         make_model: Callable[[Task], Model] = configure(cfg.model, "app.interfaces.Model", "model", check=False)
+    if data is not None:
+        configure(cfg.task, "app.interfaces.Task", "task")
     task: Task = make_task(make_tokenizer, cfg.batching)
     task.load(run_dir / ASSETS)
     checkpoint = find(path, cfg.checkpoint.metric, cfg.checkpoint.mode)
@@ -122,14 +124,9 @@ def restore(
 
 
 def config_of(values: Mapping[str, Any], run_dir: Path) -> TrainConfig:
-    """Stored values as the dataclass that `app.train` had."""
-    sections = {f.name: f.type for f in fields(TrainConfig)}
+    """Stored values as the dataclass that `app.train` had. The groups' own values are checked where they are used."""
     try:
-        made = {name: section(sections[name], values[name]) for name in sections}
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{run_dir / CONFIG}: not the configuration of a run ({error})") from None
-    return TrainConfig(**made)
-
-
-def section(kind: Any, value: Any) -> Any:
-    return kind(**value) if isinstance(value, dict) and hasattr(kind, "__dataclass_fields__") else value
+        return typed(TrainConfig, values, check=False)
+    except ConfigError as error:
+        faults = "; ".join(error.faults)
+        raise CheckpointError(f"{run_dir / CONFIG}: not the configuration of a run of this version: {faults}") from None

@@ -20,7 +20,7 @@ log = logging.getLogger("average")
 def run(cfg: AverageConfig, plugins: dict[str, Any]) -> None:
     """Write a run directory that every command reads like a trained one; training does not go on from it."""
     from app.assembly import ASSETS, config_of
-    from app.run_config import CONFIG, stored
+    from app.run_config import CONFIG, stored_run
     from app.runtime.checkpoint import Checkpoints
     from app.user_packages import FILE_NAME as PACKAGES_FILE
 
@@ -28,7 +28,7 @@ def run(cfg: AverageConfig, plugins: dict[str, Any]) -> None:
     copied = [home / CONFIG, home / PACKAGES_FILE, home / ASSETS, *(home / ASSETS).rglob("*")]
     if (link := next((path for path in copied if path.is_symlink()), None)) is not None:
         raise CheckpointError(f"{link}: is a link; put the file itself there")
-    settings = config_of(stored(home / CONFIG), home).checkpoint
+    settings = config_of(stored_run(home), home).checkpoint
     chosen = choose(cfg, Checkpoints(settings, home))
     average = mean([checkpoint.tensors("model.safetensors") for checkpoint in chosen], chosen)
     try:

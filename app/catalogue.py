@@ -105,6 +105,18 @@ def target_of(group: str, option: str, places: list[Path]) -> str | None:
     return next((target for target in found if target is not None), None)
 
 
+def values_of(group: str, option: str, places: list[Path]) -> dict[str, Any]:
+    """What an option's file says, over what those say that it starts from; interpolations as they stand there."""
+    path = file_of(group, option, places)
+    own: Any = OmegaConf.to_container(OmegaConf.load(path)) if path is not None else {}
+    bases = [base for base in own.pop("defaults", []) if isinstance(base, str) and base not in ("_self_", option)]
+    values: dict[str, Any] = {}
+    for base in bases:
+        values |= values_of(group, base, places)
+    values |= own
+    return values
+
+
 def first_sentence(text: str | None) -> str:
     """Up to the full stop before the next capital, or the end of the first paragraph."""
     paragraph = " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.config import AUTO, TrainConfig
 from app.errors import OutOfMemory, StorageError
-from app.run_config import CONFIG, save_config, shaping_changes, stored
+from app.run_config import CONFIG, save_config, shaping_changes, stored_run
 from app.runtime.checkpoint import Checkpoints
 from app.runtime.out_of_memory import rehearse
 from app.runtime.room import room_on
@@ -33,7 +33,7 @@ def take_found(cfg: TrainConfig) -> None:
     run_dir = Path(cfg.run_dir)
     if cfg.batching.max_tokens != AUTO or not (run_dir / CONFIG).is_file():
         return
-    values = stored(run_dir / CONFIG)
+    values = stored_run(run_dir)
     number = values.get("batching", {}).get("max_tokens")
     if type(number) is not int:
         return

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from app.catalogue import values_of
 from app.check import device_faults
 from app.compose import CONF
 from app.errors import ConfigError, DataError
@@ -113,10 +112,4 @@ def defaults(search: str) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         raise ConfigError([f"search={search}: not known; there are {known}"])
-    own = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(own, dict)
-    values: dict[str, Any] = {}
-    for parent in own.pop("defaults", []):
-        if parent != "_self_":
-            values |= defaults(parent)
-    return values | {str(name): value for name, value in own.items()}
+    return values_of("search", search, [CONF])

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from app.config import TrainConfig
 from app.errors import CheckpointError, ConfigError, StorageError
+from app.old_runs import complete
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def check_same_run(cfg: TrainConfig, run_dir: Path) -> None:
     if not cfg.checkpoint.resume:
         fault = f"checkpoint.resume=false: the checkpoints of {run_dir} would be overwritten; give another run_dir"
         raise ConfigError([fault])
-    before = stored(run_dir / CONFIG)
+    before = stored_run(run_dir)
     may_differ = tuple(f"{key}." for key in cfg.checkpoint.may_differ)
     refused = [line for key, line in shaping_changes(before, cfg).items() if not f"{key}.".startswith(may_differ)]
     if refused:
@@ -104,13 +105,16 @@ def stored(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a readable configuration ({type(error).__name__})") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a configuration of a run")
-    trainer = values.get("trainer")
-    if isinstance(trainer, dict):  # of a run from before there were profiles
-        trainer.setdefault("profile", False)
-    batching = values.get("batching")
-    if isinstance(batching, dict):  # of a run from before there were windows
-        batching.setdefault("window", 0)
     return {str(key): value for key, value in values.items()}
+
+
+def stored_run(run_dir: Path) -> dict[str, Any]:
+    """The plain values of a run's configuration. Those of settings that are newer than the run are added, and told."""
+    values = stored(run_dir / CONFIG)
+    if added := complete(values):
+        told = ", ".join(f"{key}={value}" for key, value in added.items())
+        logger.info("%s: from before these settings, which are taken to be %s", run_dir / CONFIG, told)
+    return values
 
 
 def flat(values: Any, key: str = "") -> dict[str, Any]:

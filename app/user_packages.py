@@ -27,16 +27,16 @@ def note_packages(run_dir: Path) -> None:
 
 
 @contextmanager
-def missing_packages_told(run_dir: Path) -> Iterator[None]:
-    """Say in a ConfigError about a class that is not allowed where the run had it from."""
+def faults_of_run(run_dir: Path) -> Iterator[None]:
+    """Say in a ConfigError which run it is about, and of a class that is not allowed where the run had it from."""
     try:
         yield
     except ConfigError as error:
         try:
             known = json.loads((run_dir / FILE_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise error from None
-        raise ConfigError([with_directory(fault, known) for fault in error.faults]) from None
+            known = {}
+        raise ConfigError([f"{run_dir}: {with_directory(fault, known)}" for fault in error.faults]) from None
 
 
 def with_directory(fault: str, known: dict[str, str]) -> str:

@@ -96,7 +96,8 @@ LAYERS = {  # who may import whom; every file may import the foundations
     "profiling": {"interfaces"},
     "utilization": {"interfaces"},
     "stopping": {"runtime"},
-    "run_config": set(),
+    "old_runs": {"catalogue", "compose", "plugins"},
+    "run_config": {"old_runs"},
     "reporting": {"run_config", "runtime", "trackers"},
     "judgement": set(),
     "run_state": {"runtime", "trainer"},  # the trainer's type, no more
