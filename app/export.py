@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from app.cli import command
+from app.cli import command, store_schema
 from app.errors import StorageError
 from app.roots import ExportConfig
 
@@ -16,13 +16,16 @@ def run(cfg: ExportConfig, plugins: dict[str, Any]) -> None:
     """Write the model; what is left of a failed attempt is removed."""
     from app.assembly import restore
     from app.exporters import to_ctranslate2, to_graph, to_safetensors
+    from app.fairseq import exporting as to_fairseq
 
     formats = {
         "ctranslate2": to_ctranslate2.export,
         "safetensors": to_safetensors.export,
+        "fairseq": to_fairseq.export,
         "onnx": to_graph.export_onnx,
         "torch_export": to_graph.export_torch,
     }
+    store_schema("train")  # what fairseq is given is read again as `app.import_fairseq` reads it
     output = Path(cfg.output)
     restored = restore(Path(cfg.checkpoint))
     temporary = output.with_name(f".{output.name}.tmp")

@@ -214,11 +214,11 @@ class ExportConfig:
     """Root of `app.export`."""
 
     checkpoint: str  # a run directory, whose best checkpoint is taken, or one checkpoint of it
-    format: str  # ctranslate2 (Transformer only), safetensors (any), onnx or torch_export (encoder and decoder graphs)
+    format: str  # ctranslate2, fairseq (Transformers), safetensors (any), onnx, torch_export (encoder, decoder graphs)
     output: str  # the directory to write; it must not be there yet
 
     def check(self) -> Iterator[str]:
-        yield from one_of(self, "format", "ctranslate2", "safetensors", "onnx", "torch_export")
+        yield from one_of(self, "format", "ctranslate2", "fairseq", "safetensors", "onnx", "torch_export")
         yield from directories_of(self, "checkpoint")
         if Path(self.output).exists():
             yield f"output={self.output}: is there already; give a new directory"
