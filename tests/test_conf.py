@@ -124,6 +124,19 @@ def test_who_may_import_whom(path: Path) -> None:
         assert imported[0] in LAYERS[layer] | FOUNDATIONS | {layer}, f"{layer} imports {'.'.join(imported)}"
 
 
+def test_the_page_has_the_same_walls() -> None:
+    """docs/architecture.md says of every layer what `LAYERS` says."""
+    page = (APP.parent / "docs" / "architecture.md").read_text()
+    block = page.partition("## Who may import whom\n\n```\n")[2].partition("```")[0]
+    told = {}
+    for line in block.splitlines():
+        names, allowed = re.match(r"([\w, ]*\w) +(<- [\w, ]+|nothing else|each other only)", line).groups()  # type: ignore[union-attr]
+        words = set(re.findall(r"\w+", allowed)) if allowed.startswith("<-") else set()
+        told |= dict.fromkeys(names.split(", "), words)
+    told["trainer"] = (told["trainer"] & LAYERS.keys()) | WITHIN_TRAINER
+    assert {name: told.get(name) for name in LAYERS} == LAYERS
+
+
 FORBIDDEN = (
     r"\bpickle\b|torch\.load\((?!.*weights_only=True)|yaml\.load\(|\beval\(|shell=True|hydra\._internal|^\s*global "
 )

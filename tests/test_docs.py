@@ -4,18 +4,19 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from app.catalogue import values_of
+from app.check import KINDS, SEVERAL
 from app.cli import arguments, store_schema
 from app.compose import CONF, compose_one, compose_sweep, composing
 
 ROOT = CONF.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))  # tests/docs follows them step by step
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HOME = "/home/me"  # where the pages put the directories of tests/user_dirs
@@ -47,10 +48,18 @@ def test_every_command_composes(line: str) -> None:
     assert [fault for run in runs for fault in run.faults] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *TUTORIALS], ids=lambda page: page.name)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    targets = [target.partition("#")[0] for target in LINK.findall(page.read_text()) if "://" not in target]
-    assert [target for target in targets if target and not (page.parent / target).exists()] == []
+    for target in (target for target in LINK.findall(page.read_text()) if "://" not in target):
+        file, _, anchor = target.partition("#")
+        assert (page.parent / file).exists(), target
+        assert not anchor or anchor in anchors((page.parent / file) if file else page), target
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that headings have in links."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def quotations() -> Iterator[tuple[Path, str]]:
@@ -67,20 +76,13 @@ def test_the_tutorial_quotes_the_tested_directories() -> None:
 
 
 def known_keys() -> set[str]:
-    """Every dotted key of the commands, with every option of the groups that a fairseq user is sent to."""
-    keys = set()
-    several = ["callbacks=ema", "precision=fp16", "tracker=[wandb,tensorboard]"]
-    groups = ("task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "search")
-    options = [[f"{group}={path.stem}" for path in (CONF / group).glob("*.yaml")] for group in groups]
-    runs = [[option for option in chosen if option] for chosen in zip_longest(*options)]
-    others = [(command, []) for command in ("generate", "score", "evaluate", "average", "preprocess", "import_fairseq")]
-    for command, overrides in [("train", several), *(("train", run) for run in runs), *others]:
-        store_schema(command)
-        with composing():
-            node = compose_one(command, overrides).node
-        assert node is not None
-        HydraConfig.instance().set_config(node)
-        keys |= set(dotted(OmegaConf.to_container(node)))
+    """Every dotted key of the commands, whatever is chosen of the groups."""
+    keys = {key for path in CONF.glob("*.yaml") for key in dotted(OmegaConf.to_container(OmegaConf.load(path)))}
+    keys |= KINDS.keys() | {"distributed", "experiment", "debug"}
+    for group in KINDS.keys() | {"distributed"}:
+        for path in (CONF / group).glob("*.yaml"):
+            place = f"{group}.{path.stem}" if group in SEVERAL else group
+            keys |= set(dotted(values_of(group, path.stem, [CONF]), place))
     return keys
 
 
@@ -103,6 +105,41 @@ def test_every_key_that_takes_a_flags_place_exists() -> None:
         if not an_option and name not in known and not name.startswith("hydra."):
             wrong.append(name + is_set + value)
     assert wrong == []
+
+
+NO_KEYS = {"group=option", "key=value", "local=gpu", "tracker.my_tracker", "weights_only=True"}
+NO_KEYS |= {"model.pt", "optimizer.step", "lr_scheduler.step_update", "trainer.workers.is_first", "time_forward=..."}
+NO_KEYS |= {"model.encoder.layers", 'install=bash)"'}
+
+
+def spoken_of() -> set[str]:
+    """Words of the pages' running text that look like a setting: `key=value`, or a key below a group or section."""
+    text = "\n".join(FENCE.sub("", page.read_text()) for page in PAGES)
+    words = {word.strip("'+") for code in re.findall(r"`([^`]+)`", text) for word in code.split()}
+    places = KINDS.keys() | {"distributed", "trainer", "checkpoint", "batching"}
+    values = {word for word in words if re.match(r"(?!hydra\b)[a-z_]+(\.[a-z_]+)*=", word)}
+    return values | {word for word in words if re.fullmatch(rf"({'|'.join(places)})(\.[a-z_]+)+", word)}
+
+
+def test_every_setting_that_is_spoken_of_exists() -> None:
+    known = known_keys()
+    known |= {key.rpartition(".")[2] for key in known}  # where a page has said which group it is about
+    words = spoken_of() - NO_KEYS
+    assert len(words) > 200
+    assert {word for word in words if word.partition("=")[0] not in known} == set()
+    chosen = [
+        (group, option) for word in words for group, _, option in [word.partition("=")] if (CONF / group).is_dir()
+    ]
+    options = {(group, each) for group, option in chosen for each in re.findall(r"\w+", option) if each.islower()}
+    assert {option for option in options if not (CONF / option[0] / f"{option[1]}.yaml").is_file()} == set()
+
+
+def test_every_room_is_on_the_floor_plan() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = [path for path in (ROOT / "app").iterdir() if path.name not in ("__init__.py", "__pycache__")]
+    rooms = [path for path in files if path.is_dir() or not re.search(r"^(def main|main =)", path.read_text(), re.M)]
+    assert [path.name for path in rooms if not re.search(rf"\b{path.name}\b", page)] == []
+    assert [name for name in re.findall(r"`(app/[\w/.]+)`", page) if not (ROOT / name).exists()] == []
 
 
 def test_every_exit_code_is_told() -> None:
