@@ -5,6 +5,8 @@ so that its peak memory is its own. Batches hold `--max-tokens` source tokens of
 over 100 sentences warms up, and the best of `--rounds` passes counts. One JSON line a row goes to standard output and
 to outputs/bench/decode.jsonl: sentences a second, and a second of the processor's time, which other load changes less;
 output tokens (eos counted) a second, BLEU, and peak memory.
+fairseq-generate has a row where `python -m benchmarks.peers DATA --only fairseq --install` has made its environment:
+by its own clock, of searching alone, and without warming up. `lines as ours` is the share of equal translations.
 """
 
 import argparse
@@ -12,16 +14,23 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import decode_fairseq
+from benchmarks.peers.peer import PeerError
+
 ENGINES = [("torch", "fp32"), ("torch", "bf16"), ("torch", "int8"), ("ctranslate2", "fp32"), ("ctranslate2", "int8")]
+ENGINES += [("fairseq", "fp32")]
 BEAMS = (5, 1)
+Setup = tuple[Any, Any, list[str], Callable[[list[str]], float]]
 
 
-def measured(checkpoint: str, data: str | None, engine: str, precision: str, beam: int, args: Any) -> dict[str, Any]:
-    """One row, in this process."""
+def translator(checkpoint: str, data: str | None, engine: str, precision: str, beam: int, args: Any) -> Setup:
+    """Task and generator as `app.generate` makes them, the lines, and what gives the BLEU of their translations."""
     from hydra import compose, initialize_config_dir
 
     from app.cli import configure_node, store_schema
@@ -36,9 +45,20 @@ def measured(checkpoint: str, data: str | None, engine: str, precision: str, bea
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg, plugins = configure_node(compose("generate", given), "generate")
     task, generator = load_generator(cfg, plugins, cfg.data)
-    pair = task.references("test")
-    assert pair is not None
-    source, references = (side[: args.sentences] for side in pair)
+    source, references = (side[: args.sentences] for side in task.references("test") or ())
+
+    def bleu(translations: list[str]) -> float:
+        (score,) = score_lines(translations, references, {"bleu": plugins["scorer"]["bleu"]()})
+        return round(score.value, 2)
+
+    return task, generator, source, bleu
+
+
+def measured(checkpoint: str, data: str | None, engine: str, precision: str, beam: int, args: Any) -> dict[str, Any]:
+    """One row, in this process."""
+    if engine == "fairseq":
+        return {"engine": engine, "precision": precision, "beam": beam, **of_fairseq(checkpoint, data, beam, args)}
+    _, generator, source, bleu = translator(checkpoint, data, engine, precision, beam, args)
     generator.generate(source[:100])
     seconds, processor = [], []
     for _ in range(args.rounds):
@@ -46,7 +66,6 @@ def measured(checkpoint: str, data: str | None, engine: str, precision: str, bea
         found = generator.generate(source)
         seconds.append(time.perf_counter() - start[0])
         processor.append(time.process_time() - start[1])
-    (bleu,) = score_lines([each[0].text for each in found], references, {"bleu": plugins["scorer"]["bleu"]()})
     return {
         "engine": engine,
         "precision": precision,
@@ -54,8 +73,30 @@ def measured(checkpoint: str, data: str | None, engine: str, precision: str, bea
         "sentences/s": round(len(source) / min(seconds), 1),
         "sentences/processor s": round(len(source) / min(processor), 1),
         "output tokens/s": round(sum(len(each[0].pieces) + 1 for each in found) / min(seconds)),
-        "BLEU": round(bleu.value, 2),
+        "BLEU": bleu([each[0].text for each in found]),
         "peak MiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def of_fairseq(checkpoint: str, data: str | None, beam: int, args: Any) -> dict[str, Any]:
+    """The figures of fairseq-generate, or why there are none."""
+    if not decode_fairseq.PYTHON.is_file():
+        return {"error": decode_fairseq.MISSING}
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            decode_fairseq.prepare(checkpoint, data, Path(directory))
+            generated = decode_fairseq.generate(Path(directory), beam, args.max_tokens, args.threads, args.rounds)
+    except PeerError as error:
+        return {"error": str(error)}
+    task, generator, source, bleu = translator(checkpoint, data, "torch", "fp32", beam, args)
+    theirs = [task.target.tokenizer.decode(pieces) for pieces in generated.pieces[: len(source)]]
+    same = sum(mine[0].text == other for mine, other in zip(generator.generate(source), theirs, strict=True))
+    return {
+        "sentences/s": round(generated.sentences, 1),
+        "output tokens/s": round(generated.tokens),
+        "BLEU": bleu(theirs),
+        "peak MiB": generated.peak_mib,
+        "lines as ours": round(same / len(theirs), 4),
     }
 
 
