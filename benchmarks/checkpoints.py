@@ -19,13 +19,13 @@ from unittest.mock import patch
 
 import rich
 from hydra import compose, initialize_config_dir
-from rich.table import Table
 
 from app.cli import configure_node, store_schema
 from app.compose import CONF
 from app.data.demo_corpus import write_demo_corpus
 from app.train import run
 from app.trainer import Trainer
+from benchmarks.tables import Figures
 
 OUTPUT = Path("outputs/bench/checkpoints.jsonl")
 SETTINGS = [
@@ -104,7 +104,7 @@ def main() -> None:
         "cost": statistics.median(b.clock / a.clock for a, b in zip(without, having, strict=True)) - 1,
         "processor_cost": statistics.median(b.processor / a.processor for a, b in zip(without, having)) - 1,
     }
-    table = Table(*row)
+    table = Figures(*(name.replace("_", " ") for name in row))
     table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     rich.print(table)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)

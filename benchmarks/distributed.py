@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import rich
-from rich.table import Table
 
 from app.data.demo_corpus import write_demo_corpus
+from benchmarks.tables import Figures
 
 
 def command(run_dir: Path, corpus: Path, *overrides: str) -> list[str]:
@@ -59,9 +59,8 @@ def main() -> None:
         singles = [here / "first", here / "second"]
         alone.append(measure([command(run_dir, corpus, *size) for run_dir in singles], singles))
         together.append(measure([command(here / "two", corpus, *size, *two)], [here / "two"]))
-    table = Table(title=f"base model, {args.max_tokens} tokens a batch, target tokens a second")
-    for name in ("two runs", "one run of two processes", "efficiency"):
-        table.add_column(name, justify="right")
+    title = f"base model, {args.max_tokens} tokens a batch, target tokens a second"
+    table = Figures("two runs", "one run of two processes", "efficiency", title=title)
     sums = statistics.median(alone), statistics.median(together)
     table.add_row(f"{sums[0]:,.0f}", f"{sums[1]:,.0f}", f"{100 * sums[1] / sums[0]:.1f}%")
     rich.print(table)

@@ -40,7 +40,6 @@ import rich
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from rich.table import Table
 
 from app.cli import store_schema
 from app.compose import CONF
@@ -58,6 +57,7 @@ from app.runtime.precision import PreciseOptimizer, Precision, PrecisionConfig
 from app.utilization import measured_peak, timed
 from benchmarks.distributed import measure
 from benchmarks.reference import PATCHES, plain_adam, without
+from benchmarks.tables import Figures
 
 WORDS = 8000
 SMALL = {"layers": 3, "embed_dim": 256, "ffn_embed_dim": 1024, "attention_heads": 4}
@@ -357,7 +357,7 @@ def main() -> None:
     path = Path("outputs/bench/speed.jsonl").resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = ("rate", "spread", "times plain", "mfu", "padding", "peak MiB", " / ".join(PARTS))
-    table = Table("row", *columns, title=f"{torch.get_num_threads()} threads, {DEVICE.type}")
+    table = Figures("row", *columns, title=f"{torch.get_num_threads()} threads, {DEVICE.type}")
     rows = all_rows(
         lambda name: any(part in name for part in args.only), args.rounds, args.tokens, path.parent / "speed"
     )

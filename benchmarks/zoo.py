@@ -31,13 +31,13 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
-from rich.table import Table
 
 from app.callbacks import Callback
 from app.cli import configure_node, store_schema
 from app.compose import CONF
 from app.train import run
 from benchmarks.labelled import languages, word_order
+from benchmarks.tables import Figures
 
 TRANSLATION = [
     "task.source_lang=en",
@@ -300,8 +300,8 @@ def measured(
         yield from threads.map(result, rows)
 
 
-def table_of(results: list[dict[str, Any]]) -> Table:
-    table = Table("row", "task", "updates", "seconds", "metric", "before", "baseline", "after", "better")
+def table_of(results: list[dict[str, Any]]) -> Figures:
+    table = Figures("row", "task", "updates", "seconds", "metric", "before", "baseline", "after", "better")
     for result in results:
         if "error" in result:
             table.add_row(result["row"], result["task"], result["error"])

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.peers import corpus as text
 from benchmarks.peers.eole import Eole
@@ -35,6 +34,7 @@ from benchmarks.peers.joeynmt import JoeyNMT
 from benchmarks.peers.marian import Marian
 from benchmarks.peers.peer import Corpus, Peer, PeerError, call, timed
 from benchmarks.peers.seqwright import Seqwright
+from benchmarks.tables import Figures
 
 OURS = Seqwright()
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (OURS, Marian(), Eole(), HuggingFace(), Fairseq(), JoeyNMT())}
@@ -132,9 +132,9 @@ def best_of_ours(results: list[dict[str, Any]], name: str) -> dict[str, float]:
     return best
 
 
-def table_of(results: list[dict[str, Any]]) -> Table:
+def table_of(results: list[dict[str, Any]]) -> Figures:
     names = ("tokens/s", "of ours", "a core", "of ours", "runs", "tokens an update", "first update, s", "peak MiB")
-    table = Table("row", *names)
+    table = Figures("row", *names)
     for row in rows(results):
         if "error" in row:
             table.add_row(row["row"], f"none: {row['error']}")
