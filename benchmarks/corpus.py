@@ -43,7 +43,7 @@ SETTINGS += [
     "task.target_lang=en",
 ]
 LIMITS = BatchingConfig(4096, 0, 8192, True, 1, 1_000_000, "lengths", 1, 4, 0, 300.0)
-MEMORY = {"anonymous": "RssAnon", "resident": "VmRSS"}  # what the kernel calls it
+MEMORY = {"anonymous": "RssAnon", "resident": "VmHWM"}  # what the kernel calls it
 COLUMNS = {
     "lines": "{:,}",
     "store": "{:,.0f} MiB",
@@ -115,7 +115,7 @@ def grown(cache: Path, lines: int, parts: int) -> list[Store]:
                 add(ids[: lengths[:count].sum()], lengths[:count])
     counts = {"rows": np.diff(np.linspace(0, lines, parts + 1).astype(int)).tolist(), "bad_lines": [0] * parts}
     (directory / "counts.json").write_text(json.dumps(counts))
-    return [Store(directory / f"{side}.store") for side in ("source", "target")]
+    return [Store(directory / f"{side}.store").unmapped() for side in ("source", "target")]
 
 
 def started(command: list[str], updates: int, run_dir: Path) -> dict[str, float]:

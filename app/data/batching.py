@@ -150,6 +150,17 @@ def repeat_by_weight(weights: NDArray[np.float64], rng: np.random.Generator) -> 
 
 def padding_share(batches: list[Indices], *lengths: Lengths) -> float:
     """The share of positions, over all batches and sides, that holds no token."""
-    tokens = sum(int(side[batch].sum()) for batch in batches for side in lengths)
-    positions = sum(len(batch) * int(side[batch].max()) for batch in batches for side in lengths)
+    sizes, tokens, positions = np.array([len(batch) for batch in batches]), 0, 0
+    for side in lengths if batches else ():
+        longest, total = longest_of(batches, side)
+        tokens, positions = tokens + total, positions + int((sizes * longest).sum())
     return 1 - tokens / positions if positions else 0.0
+
+
+def longest_of(batches: list[Indices], lengths: Lengths) -> tuple[Indices, int]:
+    """The longest sample of each batch, and the sum of all lengths, which are asked for in the samples' order."""
+    samples, starts = np.concatenate(batches), np.cumsum([0, *(len(batch) for batch in batches[:-1])])
+    order = np.argsort(samples)
+    found = np.empty_like(samples)
+    found[order] = lengths[samples[order]]
+    return np.maximum.reduceat(found, starts), int(found.sum())

@@ -100,7 +100,8 @@ class PairDataset:
     def _aligned(self, batch: Batch, store: Store, rows: NDArray[np.int64]) -> AlignedBatch:
         """The batch with its rows' alignments, in positions of its tensors."""
         first = len(self.frame.source_start), len(self.frame.target_start)
-        pairs = [store[int(row)].reshape(-1, 2) + first for row in rows]
+        numbers, lengths = store.padded(rows, 0)
+        pairs = [row[:length].reshape(-1, 2) + first for row, length in zip(numbers, lengths)]
         width = batch.target.size(1)
         places = np.concatenate([pair + (0, width * i) for i, pair in enumerate(pairs)])
         _, each, counts = np.unique(places[:, 1], return_inverse=True, return_counts=True)

@@ -16,7 +16,15 @@ import numpy as np
 
 from app.config import BatchingConfig
 from app.data.batch import Batch
-from app.data.batching import Indices, make_batches, padding_share, repeat_by_weight, share, skip_samples
+from app.data.batching import (
+    Indices,
+    longest_of,
+    make_batches,
+    padding_share,
+    repeat_by_weight,
+    share,
+    skip_samples,
+)
 from app.data.dataset import Grouped, Redrawn, Samples
 from app.data.fairseq_order import batch_by_size, epoch_batches, ordered_indices
 from app.data.large import LargeWeights, Lengths
@@ -60,7 +68,8 @@ class Window:
 
     def longest(self) -> Indices:
         """The batch with the most positions."""
-        return max(self.batches, key=lambda batch: len(batch) * sum(int(side[batch].max()) for side in self.lengths))
+        longest = sum(longest_of(self.batches, side)[0] for side in self.lengths)
+        return self.batches[int(np.argmax(longest * [len(batch) for batch in self.batches]))]
 
 
 class EpochIterator:

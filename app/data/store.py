@@ -4,23 +4,28 @@ Layout, little-endian: magic (8 bytes), version and bytes per id (uint32 each), 
 all rows one after another; zeros up to a multiple of 8; rows + 1 offsets (int64), counted in ids.
 """
 
-import mmap
+import copy
 import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.data.unmapped import Unmapped, mapped
 from app.errors import DataError
 
 MAGIC = b"seqwstor"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQQ")
 
+Ids = NDArray[np.int64]
+Take = Callable[[NDArray[Any], Ids], NDArray[Any]]  # elements of an array by their places
 AddRows = Callable[[NDArray[np.integer], NDArray[np.integer]], None]
 
 
@@ -61,19 +66,32 @@ def write_store(path: Path, vocabulary_size: int) -> Iterator[AddRows]:
 class Store:
     """Rows of ids. `DataError` where the file is not what its header says."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        rows, count, itemsize = self._read_header()
-        dtype = np.dtype(f"<u{itemsize}")
-        self.ids = (
-            np.memmap(path, dtype=dtype, mode="r", offset=HEADER.size, shape=(count,)) if count else np.empty(0, dtype)
-        )
-        start = HEADER.size + count * itemsize + -(count * itemsize) % 8
-        self.offsets: NDArray[np.int64] = np.memmap(path, dtype="<i8", mode="r", offset=start, shape=(rows + 1,))
+    def __init__(self, path: Path, take: Take = mapped):
+        self.path, self.take = path, take
+        self._rows, self._count, itemsize = self._read_header()
+        self._dtype: np.dtype[np.integer] = np.dtype(f"<u{itemsize}")
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+    @cached_property
+    def ids(self) -> NDArray[np.integer]:
+        """Of all rows, one after another."""
+        dtype, count = self._dtype, self._count
+        return np.memmap(self.path, dtype, "r", HEADER.size, (count,)) if count else np.empty(0, dtype)
+
+    @cached_property
+    def offsets(self) -> Ids:
+        """[rows + 1] where each row starts, and the end, counted in ids."""
+        size = self._count * self._dtype.itemsize
+        return np.memmap(self.path, "<i8", "r", HEADER.size + size + -size % 8, (self._rows + 1,))
+
+    def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the file; its content is not sent."""
-        return Store, (self.path,)
+        return type(self), (self.path, self.take)
+
+    def unmapped(self) -> Self:
+        """The same rows; what is asked of them by row numbers is read, see `app.data.unmapped`."""
+        read = copy.copy(self)
+        read.take = Unmapped()
+        return read
 
     def _read_header(self) -> tuple[int, int, int]:
         try:
@@ -97,34 +115,41 @@ class Store:
         return f"remove {self.path.parent} and prepare the data again"
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return self._rows
 
-    def __getitem__(self, row: int) -> NDArray[np.int64]:
+    def __getitem__(self, row: int) -> Ids:
         """The ids of one row."""
         return self.ids[self.offsets[row] : self.offsets[row + 1]].astype(np.int64)
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Ids:
         """[rows] ids in each row."""
         return np.diff(self.offsets)
 
-    def lengths_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[B] row numbers -> [B] ids in each; no other row is looked at."""
-        lengths: NDArray[np.int64] = self.offsets[rows + 1] - self.offsets[rows]
-        return np.asarray(lengths)
+    def bounds(self, rows: Ids) -> tuple[Ids, Ids]:
+        """[B] row numbers -> where each row starts and ends, [B] twice, counted in ids; no other row is looked at."""
+        both = self.take(self.offsets, np.stack([rows, rows + 1], axis=1).ravel())
+        return both[0::2], both[1::2]
 
-    def forget(self) -> None:
-        """Give the pages that were looked at back to the kernel's cache of files, from where they come when needed."""
-        for array in (self.ids, self.offsets):
-            if isinstance(array.base, mmap.mmap):
-                array.base.madvise(mmap.MADV_DONTNEED)
+    def lengths_of(self, rows: Ids) -> Ids:
+        """[B] row numbers -> [B] ids in each."""
+        starts, ends = self.bounds(rows)
+        return ends - starts
 
-    def padded(self, rows: NDArray[np.int64], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def lengths_between(self, first: int, end: int) -> Ids:
+        """[end - first] ids in each row from `first` to before `end`."""
+        return np.diff(self.take(self.offsets, np.arange(first, end + 1)))
+
+    def pieces(self, starts: Ids, lengths: Ids) -> NDArray[np.integer]:
+        """The ids of rows that start at `starts` [B], all of one row behind all of another."""
+        before = np.cumsum(lengths) - lengths
+        return self.take(self.ids, np.repeat(starts - before, lengths) + np.arange(lengths.sum()))
+
+    def padded(self, rows: Ids, pad: int) -> tuple[Ids, Ids]:
         """[B] row numbers -> ids [B, L], `pad` after each row's end, and lengths [B]."""
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        columns = np.arange(lengths.max(initial=0))
-        inside = columns < lengths[:, None]  # [B, L]
+        starts, ends = self.bounds(rows)
+        lengths = ends - starts
+        inside = np.arange(lengths.max(initial=0)) < lengths[:, None]  # [B, L]
         padded = np.full(inside.shape, pad, dtype=np.int64)
-        padded[inside] = self.ids[(starts[:, None] + columns)[inside]]
+        padded[inside] = self.pieces(starts, lengths)
         return padded, lengths

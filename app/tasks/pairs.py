@@ -94,7 +94,8 @@ class LanguagePair:
         """The data set of those rows that are not left out. Raises DataError where there is none."""
         cfg, frame, (name, prepared, weights) = self.cfg, self.frame, opened
         most = cfg.max_source_positions - frame.source_extra, cfg.max_target_positions - frame.target_extra
-        rows = PairRows(prepared.stores[0], prepared.stores[1], *most)
+        stores = [store.unmapped() for store in prepared.stores] if is_large else prepared.stores
+        rows = PairRows(stores[0], stores[1], *most)
         found = large(rows, prepared.rows, weights, cache_dir) if is_large else small(rows, prepared.rows, weights)
         reasons = (
             "with a bad line",
@@ -103,7 +104,7 @@ class LanguagePair:
             f"over max_target_positions={cfg.max_target_positions}",
         )
         left_out = dict(zip(reasons, (prepared.bad_lines, *found.left_out), strict=True))
-        alignments = prepared.stores[2] if len(prepared.stores) > 2 else None
+        alignments = stores[2] if len(stores) > 2 else None
         dataset = PairDataset(rows.source, rows.target, found.rows, found.weights, left_out, frame, alignments)
         told = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
         log.info("%s: %d pairs; left out: %s", name, len(dataset), told or "none")

@@ -26,10 +26,12 @@ def large(directory: Path, weights: tuple[float, float] = (1.0, 1.0)) -> tuple[P
     draw = np.random.default_rng(0)
     rows = [[*draw.integers(4, 99, draw.integers(0, 12)).tolist(), 2] for _ in range(2 * ROWS)]
     whole = make_dataset(directory, rows[::2], rows[1::2])
-    pairs = PairRows(whole.source, whole.target, 10, 10)
+    source, target = whole.source.unmapped(), whole.target.unmapped()
+    pairs = PairRows(source, target, 10, 10)
     used = [i for i in range(ROWS) if all(1 < len(side[i]) <= 10 for side in (rows[::2], rows[1::2]))]
     spans = Span(0, 300, weights[0]), Span(300, 101, weights[1])
-    return replace(whole, rows=EveryRow(pairs.tally()), weights=LargeWeights(spans, pairs.used)), used
+    rows_used, weights_of_spans = EveryRow(pairs.tally()), LargeWeights(spans, pairs.used)
+    return replace(whole, source=source, target=target, rows=rows_used, weights=weights_of_spans), used
 
 
 def stream(iterators: list[EpochIterator]) -> list[list[int]]:

@@ -34,23 +34,6 @@ def test_rows_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[lis
     assert store.lengths.tolist() == [len(row) for row in rows]
 
 
-def mapped_kib() -> int:
-    """What of mapped files this process holds."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["RssFile"].split()[0])
-
-
-def test_what_was_looked_at_is_let_go_and_comes_back(tmp_path: Path) -> None:
-    with write_store(tmp_path / "x.store", 256) as add:
-        add(np.tile(np.arange(250), 1 << 16), np.full(1 << 16, 250))  # 16 MB
-    store = Store(tmp_path / "x.store")
-    total = store.ids.sum(dtype=np.int64)
-    before = mapped_kib()
-    store.forget()
-    assert before - mapped_kib() > 15_000
-    assert store.ids.sum(dtype=np.int64) == total
-
-
 @pytest.mark.parametrize(("size", "itemsize"), [(1, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 4)])
 def test_ids_take_the_fewest_bytes(tmp_path: Path, size: int, itemsize: int) -> None:
     assert id_type(size).itemsize == itemsize
