@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-CHUNK = 2**23  # scores held at a time: 32 MiB in fp32
+CHUNK = 2**24  # scores held at a time: 32 MiB in bf16
+BLOCK = 2**19  # of them, that each thread of a CPU turns into gradients at a time: 2 MiB in fp32
 
 
 class Projects(Protocol):
@@ -132,25 +133,16 @@ class _ProjectedLoss(torch.autograd.Function):
             if guess:
                 correct += (scores.argmax(-1, keepdim=True) == gold).sum()
             gold_scores = scores.gather(1, gold).float()
-            p = scores.softmax(dim=-1, dtype=torch.float32)
-            # The logarithm of the softmax's normaliser [n, 1], by the best word, whose p is never too small for it.
-            lse = scores.amax(dim=-1, keepdim=True).float() - p.amax(dim=-1, keepdim=True).log()
-            nll = lse - gold_scores
-            nll_sum += nll.sum(dtype=torch.float64)
+            lse = _to_gradients(scores, gold, on_target, z_loss)
+            nll_sum += (lse - gold_scores).sum(dtype=torch.float64)
             lse_sum += lse.sum(dtype=torch.float64)
             z_sum += lse.square().sum(dtype=torch.float64)
-            if not (need_features or need_weight):
-                continue
-            if z_loss:
-                p.mul_(1 + 2 * z_loss * lse)
-            p.scatter_add_(1, gold, torch.full_like(nll, -on_target))
             if d_bias is not None:
-                d_bias += p.sum(0)
-            grad = p.to(dtype)
+                d_bias += scores.sum(0, dtype=torch.float32)
             if d_features is not None:
-                d_features[start : start + rows] = grad @ w
+                d_features[start : start + rows] = scores @ w
             if d_weight is not None:
-                d_weight += grad.t() @ part
+                d_weight += scores.t() @ part
         # What smoothing adds is of rank one: the same `spread` is taken from every word's gradient.
         x_sum, w_sum = features.sum(0, dtype=torch.float32), weight.sum(0, dtype=torch.float32)
         score_sum += (x_sum @ w_sum).double() + (0.0 if bias is None else x.size(0) * bias.sum())
@@ -172,3 +164,26 @@ class _ProjectedLoss(torch.autograd.Function):
         scale = grads[0]
         saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (*(None if g is None else g.mul_(scale).to(dtype) for g, dtype in saved), *[None] * 5)
+
+
+def _to_gradients(scores: Tensor, gold: Tensor, on_target: float, z_loss: float) -> Tensor:
+    """Scores [n, V] become their gradients, less what smoothing adds. Returns log(Z) [n, 1], Z the normaliser, in fp32.
+
+    It takes a few rows at a time, which stay in the cache. Z is found by the best word, whose probability is never too
+    small for it: no second pass of exponentials.
+    """
+    rows = len(scores)
+    if scores.device.type == "cpu":
+        rows = max(1, BLOCK * torch.get_num_threads() // scores.size(1))
+    log_z = torch.empty(len(scores), 1, dtype=torch.float32, device=scores.device)
+    parts = (torch.split(each, rows) for each in (scores, gold, log_z))
+    for own, own_gold, lse in zip(*parts, strict=True):
+        p = own.float()
+        best = p.amax(dim=-1, keepdim=True)
+        torch.softmax(p, dim=-1, out=p)
+        torch.sub(best, p.amax(dim=-1, keepdim=True).log(), out=lse)
+        if z_loss:
+            p.mul_(1 + 2 * z_loss * lse)
+        p.scatter_add_(1, own_gold, torch.full_like(lse, -on_target))
+        own.copy_(p)
+    return log_z

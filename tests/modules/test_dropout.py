@@ -46,3 +46,13 @@ def test_evaluation_and_zero_change_nothing() -> None:
     x = torch.randn(5)
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0)(x) is x
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_what_is_kept_is_scaled_in_any_format(dtype: torch.dtype) -> None:
+    x = torch.randn(40, 30, dtype=dtype).t().requires_grad_()  # not in one piece
+    dropped = Dropout(0.5)(x)
+    dropped.sum().backward()
+    assert torch.equal(dropped, torch.where(dropped == 0, 0, 2 * x).to(dtype))
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.where(dropped == 0, 0, 2).to(dtype))

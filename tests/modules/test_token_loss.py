@@ -37,13 +37,14 @@ def results(fused: bool, bias: bool, smoothing: float, z_loss: float = 0.0) -> t
     return [out.loss.item(), out.nll.item(), out.correct.item(), out.num_tokens], grads
 
 
-@pytest.mark.parametrize("chunk", [1, 2**22])
+@pytest.mark.parametrize(("chunk", "block"), [(1, 2**20), (2**22, 2**20), (2**22, 150)])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 0.0), (0.9, 0.0), (0.1, 0.3)])
 def test_fused_equals_unfused(
-    chunk: int, bias: bool, smoothing: float, z_loss: float, monkeypatch: pytest.MonkeyPatch
+    chunk: int, block: int, bias: bool, smoothing: float, z_loss: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(module, "BLOCK", block)
     ours, our_grads = results(True, bias, smoothing, z_loss)
     plain, plain_grads = results(False, bias, smoothing, z_loss)
     assert ours == pytest.approx(plain, rel=1e-5)
