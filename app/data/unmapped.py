@@ -46,9 +46,10 @@ class Unmapped:
     def _read(self, array: Any, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[Any]:
         """`counts` elements behind each of `firsts`, one run after another."""
         name, size = str(array.filename), array.dtype.itemsize
-        file = self._files.setdefault(name, FileIO(name)).fileno()
+        file = self._files.get(name) or self._files.setdefault(name, FileIO(name))  # of two threads the first one's
         sizes, starts = (counts * size).tolist(), (array.offset + firsts * size).tolist()
-        content = b"".join([os.pread(file, size, start) for size, start in zip(sizes, starts, strict=True)])
+        number = file.fileno()
+        content = b"".join([os.pread(number, size, start) for size, start in zip(sizes, starts, strict=True)])
         if len(content) != sum(sizes):
             raise DataError(f"{name}: became shorter while it was read; prepare the data again")
         return np.frombuffer(content, array.dtype)
