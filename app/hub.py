@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.catalogue import values_of
-from app.check import device_faults
+from app.compatibility import device_faults
 from app.compose import CONF
 from app.errors import ConfigError, DataError
 from app.inference import load_runs, load_search, prepare_models

@@ -21,7 +21,7 @@ class HasSchedulers(Protocol):
 class PassThrough(LRScheduler):
     """Hands every call to each part's scheduler; `lr_at` is the first part's rate, which is the one that is logged."""
 
-    over_groups = True  # app.check lets it stand with optimizers of several parts, and with no other
+    over_groups = True  # app.compatibility lets it stand with optimizers of several parts, and with no other
 
     def __init__(self, cfg: PassThroughConfig, optimizer: HasSchedulers):
         self.parts = optimizer.lr_schedulers

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.check import between_sections
+from app.compatibility import between_sections
 from app.criterions.composite_loss import CompositeLoss, CompositeLossConfig
 from app.criterions.distillation import Distillation, DistillationConfig
 from app.errors import ConfigError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.check import optimizer_faults, scheduler_faults
+from app.compatibility import optimizer_faults, scheduler_faults
 from app.errors import ConfigError
 from app.lr_schedulers.pass_through import PassThrough, PassThroughConfig
 from app.optimizers.composite import Composite, CompositeConfig, GroupConfig
