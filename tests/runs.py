@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from app.cli import configure_node, store_schema
 from app.compose import CONF
-from app.config import CheckpointConfig
+from app.config import BatchingConfig, CheckpointConfig
 
 TINY = [
     "task.source_lang=xx",
@@ -47,8 +47,17 @@ def write_corpus(directory: Path, seed: int = 1, sizes: tuple[int, int, int] = (
 
 def checkpoint_config(**changes: Any) -> CheckpointConfig:
     """The section `checkpoint` of `conf/train.yaml`, with changes."""
-    values: Any = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml").checkpoint)
-    return CheckpointConfig(**(values | changes))
+    return CheckpointConfig(**(section("checkpoint") | changes))
+
+
+def batching_config(**changes: Any) -> BatchingConfig:
+    """The section `batching` of `conf/train.yaml`, in one thread and of whole epochs, with changes."""
+    return BatchingConfig(**(section("batching") | {"seed": 1, "prefetch": 0, "window": 0} | changes))
+
+
+def section(name: str) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml")[name])
+    return dict(values)
 
 
 def configured(overrides: list[str], config_name: str = "train") -> tuple[Any, dict[str, Any]]:

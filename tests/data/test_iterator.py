@@ -7,27 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.dataset import PairDataset
 from app.data.grouped import GroupedDataset
 from app.data.iterator import EpochIterator, prefetched
 from app.data.store import Store, write_store
 from tests.golden.cases import Case, claimed
+from tests.runs import batching_config
 
-CFG = BatchingConfig(
-    max_tokens=40,
-    max_sentences=0,
-    max_tokens_valid=60,
-    shuffle=True,
-    seed=1,
-    prefetch=2,
-    num_workers=0,
-    worker_timeout=60,
-    window=0,
-    order="lengths",
-    required_batch_size_multiple=1,
-)
+CFG = batching_config(max_tokens=40, max_tokens_valid=60, prefetch=2)
 
 
 def make_dataset(directory: Path, source: list[list[int]], target: list[list[int]], weight: float = 1.0) -> PairDataset:

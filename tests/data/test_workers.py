@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.data.iterator import EpochIterator
 from app.data.workers import _Worker, in_workers
@@ -62,7 +62,7 @@ def test_batches_are_those_of_the_thread(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, rows[::2], rows[1::2])
 
     def epoch(num_workers: int) -> list[Batch]:
-        cfg = BatchingConfig(**{**vars(CFG), "num_workers": num_workers})
+        cfg = replace(CFG, num_workers=num_workers)
         return list(EpochIterator(dataset, cfg, 1))
 
     for ours, theirs in zip(epoch(2), epoch(0), strict=True):

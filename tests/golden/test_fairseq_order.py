@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.config import BatchingConfig
 from app.data.fairseq_order import batch_by_size, epoch_batches, filter_by_size, ordered_indices, random_state
 from app.data.iterator import EpochIterator
 from tests.golden.cases import Case, claimed
+from tests.runs import batching_config
 
 
 @pytest.mark.parametrize("case", claimed("data", "numpy_seed*"))
@@ -55,10 +55,9 @@ class Lengths:
 def iterator(case: Case, epoch: int, shard: tuple[int, int], **changes: Any) -> Any:
     given = case.spec["batch_args"]
     limits = {"max_tokens": given["max_tokens"] or 10**6, "max_sentences": given["max_sentences"] or 0}
-    values = {"max_tokens_valid": 10**6, "shuffle": True, "seed": case.spec["seed"], "prefetch": 0, "num_workers": 0}
-    values |= {"worker_timeout": 1.0, "order": "fairseq", "window": 0}
+    values = {"order": "fairseq", "seed": case.spec["seed"], "max_tokens_valid": 10**6}
     values |= {"required_batch_size_multiple": given["required_batch_size_multiple"]}
-    cfg = BatchingConfig(**{**values, **limits, **changes})
+    cfg = batching_config(**{**values, **limits, **changes})
     dataset: Any = Lengths(case)
     return EpochIterator(dataset, cfg, epoch, shard)
 

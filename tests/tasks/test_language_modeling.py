@@ -11,26 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from app.config import BatchingConfig
 from app.errors import DataError
 from app.tasks.language_modeling import LanguageModeling, LanguageModelingConfig
 from app.tokenizers.pretokenized import Pretokenized, PretokenizedConfig
-from tests.runs import configured
+from tests.runs import batching_config, configured
 
 TRAIN = ["a b c", "d", "", "a a b d", "c"]
-BATCHING = BatchingConfig(
-    max_tokens=16,
-    max_sentences=0,
-    max_tokens_valid=16,
-    shuffle=True,
-    seed=1,
-    prefetch=0,
-    num_workers=0,
-    worker_timeout=60,
-    window=0,
-    order="lengths",
-    required_batch_size_multiple=1,
-)
+BATCHING = batching_config(max_tokens=16, max_tokens_valid=16)
 CFG = LanguageModelingConfig(
     data=None,
     lang=None,

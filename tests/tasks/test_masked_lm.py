@@ -8,27 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.config import BatchingConfig
 from app.data.batch import Batch
 from app.errors import CheckpointError, ConfigError
 from app.tasks.masked_lm import MaskedLM, MaskedLMConfig
 from app.tokenizers.pretokenized import Pretokenized, PretokenizedConfig
 from app.tokenizers.word import Word, WordConfig
-from tests.runs import configured
+from tests.runs import batching_config, configured
 
-BATCHING = BatchingConfig(
-    max_tokens=64,
-    max_sentences=0,
-    max_tokens_valid=64,
-    shuffle=True,
-    seed=1,
-    prefetch=0,
-    num_workers=0,
-    worker_timeout=60,
-    window=0,
-    order="lengths",
-    required_batch_size_multiple=1,
-)
+BATCHING = batching_config(max_tokens=64, max_tokens_valid=64)
 CFG = MaskedLMConfig(
     data=None,
     lang=None,

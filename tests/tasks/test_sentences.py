@@ -10,27 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from app.config import BatchingConfig
 from app.data.sentences import Join
 from app.errors import CheckpointError, ConfigError, DataError
 from app.tasks.sentence_prediction import SentencePrediction, SentencePredictionConfig
 from app.tasks.sentence_ranking import SentenceRanking, SentenceRankingConfig
 from app.tokenizers.pretokenized import Pretokenized, PretokenizedConfig
-from tests.runs import configured
+from tests.runs import batching_config, configured
 
-BATCHING = BatchingConfig(
-    max_tokens=32,
-    max_sentences=0,
-    max_tokens_valid=32,
-    shuffle=True,
-    seed=1,
-    prefetch=0,
-    num_workers=0,
-    worker_timeout=60,
-    window=0,
-    order="lengths",
-    required_batch_size_multiple=1,
-)
+BATCHING = batching_config(max_tokens=32, max_tokens_valid=32)
 TEXTS = {
     "data": None,
     "train_split": "train",

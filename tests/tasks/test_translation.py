@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.config import BatchingConfig
 from app.data.large import LargeWeights
 from app.data.pair_rows import PairRows
 from app.data.vocabulary import Vocabulary
@@ -26,22 +25,11 @@ from app.tokenizers import Tokenizer
 from app.tokenizers.char import Char, CharConfig
 from app.tokenizers.pretokenized import Pretokenized, PretokenizedConfig
 from app.tokenizers.sentencepiece import SentencePiece, SentencePieceConfig
+from tests.runs import batching_config
 
 SOURCE = ["a b c", "d e", "", "f g h i j k l", "a a a"]
 TARGET = ["A B C", "D E", "X", "F", ""]
-BATCHING = BatchingConfig(
-    max_tokens=20,
-    max_sentences=0,
-    max_tokens_valid=20,
-    shuffle=True,
-    seed=1,
-    prefetch=0,
-    num_workers=0,
-    worker_timeout=60,
-    window=0,
-    order="lengths",
-    required_batch_size_multiple=1,
-)
+BATCHING = batching_config(max_tokens=20, max_tokens_valid=20)
 
 
 def pretokenized() -> Tokenizer:
