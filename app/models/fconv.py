@@ -73,7 +73,8 @@ class Attention(nn.Module):
         query = (self.in_projection(x) + embedded) * SQRT_HALF
         scores = query.view(keys.size(0), -1, keys.size(2)) @ keys.transpose(1, 2)  # rows of a sentence side by side
         weights = scores.masked_fill(~keep[:, None, :], float("-inf")).softmax(dim=-1)
-        context = weights @ values * keep.sum(1)[:, None, None].sqrt()  # a mean of n values varies less by sqrt(n)
+        sizes = keep.sum(1)[:, None, None].to(x.dtype)
+        context = weights @ values * sizes.sqrt()  # a mean of n values varies less by sqrt(n)
         out = (self.out_projection(context.view_as(embedded)) + x) * SQRT_HALF
         return out, weights.view(*x.shape[:2], -1)
 

@@ -14,7 +14,10 @@ VECTOR = 16  # torch's softmax of fewer numbers does not use the CPU's vectors
 
 
 class KeyValues:
-    """Keys and values of one attention. Room grows by doubling: most steps copy what is new only."""
+    """Keys and values of one attention. Room grows by doubling: most steps copy what is new only.
+
+    On the CPU they are fp32: torch's batched products of small matrices are slower in bf16.
+    """
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None  # [N, H, room, d]
@@ -40,10 +43,22 @@ class KeyValues:
 
     def _grown(self, old: Tensor | None, like: Tensor, room: int) -> Tensor:
         n, h, _, d = like.shape
-        new = like.new_empty(n, h, room, d)
+        new = like.new_empty(n, h, room, d, dtype=self.dtype(like))
         if old is not None:
             new[:, :, : self.length] = old[:, :, : self.length]
         return new
+
+    @staticmethod
+    def dtype(x: Tensor) -> torch.dtype:
+        """In which keys or values like x are kept."""
+        return torch.float32 if x.device.type == "cpu" else x.dtype
+
+    def hold(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep these [N, H, S, d], in one piece, so that no later product has to copy them."""
+        dtype, form = self.dtype(keys), torch.contiguous_format
+        self.keys, self.values = (x.to(dtype, memory_format=form).contiguous() for x in (keys, values))
+        self.length = keys.size(2)
+        return self.keys, self.values
 
     def select(self, rows: Tensor) -> None:
         """Make row `rows[i]` the new row i. Room stays for the next position. Where most rows stay, few are copied."""
@@ -118,7 +133,8 @@ class MultiheadAttention(nn.Module):
     ) -> Tensor:
         """Self-attention of x [B, T, D], or its attention to `context` [B, C, D], which then holds x as well.
 
-        `mask` (True: may be seen) broadcasts to [B, H, T, C]. With a cache, `context` is what is new since last time.
+        `mask` (True: may be seen; or what is added to scores) broadcasts to [B, H, T, C]. With a cache, `context` is
+        what is new since last time.
         `head_scale` [H] multiplies the heads' outputs before they are joined.
         """
         if context is None:
@@ -163,9 +179,8 @@ class MultiheadAttention(nn.Module):
             k, v = cache.keys, cache.values
         else:
             k, v = self.keys_values(memory)
-            if cache is not None:  # in one piece, so that no later product has to copy them
-                k, v = k.contiguous(), v.contiguous()
-                cache.keys, cache.values, cache.length = k, v, k.size(2)
+            if cache is not None:
+                k, v = cache.hold(k, v)
         y = self._attend(q, k, v, mask, causal=False, cached=cache is not None)
         return self._join(y).view(batch, -1, x.size(-1))
 
@@ -199,11 +214,13 @@ class MultiheadAttention(nn.Module):
     ) -> Tensor:
         k, v = self._shared(k), self._shared(v)
         p = self.dropout.p if self.training else 0.0
-        plain = p == 0.0 and q.dtype == torch.float32
-        if cached and plain and q.device.type == "cpu" and q.size(2) <= FEW and not torch.is_grad_enabled():
-            return torch.matmul(_few_weights(q, k, mask), v)
-        if q.device.type != "cpu" or plain:
-            return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
+        learns = torch.is_grad_enabled()
+        if cached and p == 0.0 and q.device.type == "cpu" and q.size(2) <= FEW and not learns:
+            return _attend_few(q.to(k.dtype), k, v, mask).to(q.dtype)
+        if cached or q.device.type != "cpu" or (p == 0.0 and (q.dtype == torch.float32 or not learns)):
+            mask = mask if mask is None or mask.dtype == torch.bool else mask.to(k.dtype)
+            y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, dropout_p=p, is_causal=causal)
+            return y.to(q.dtype)
         # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
         weights = self.dropout(_weights(q, k, mask, causal))
         return torch.matmul(weights.to(v.dtype), v)
@@ -213,6 +230,13 @@ def visible(keep: Tensor) -> Tensor | None:
     """[B, S] -> mask [B, 1, 1, S]; None, which is quicker, where all is kept and asking costs no synchronisation."""
     asks = keep.device.type == "cpu" and not torch.compiler.is_compiling()  # a graph cannot depend on values
     return None if asks and bool(keep.all()) else keep[:, None, None, :]
+
+
+def additive(mask: Tensor) -> Tensor:
+    """What a mask adds to scores, in fp32: 0 where it is True, else -inf. An additive mask stays."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
@@ -225,15 +249,19 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     return torch.softmax(scores, dim=-1, dtype=torch.float32)
 
 
-def _few_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """What `_weights` gives for fp32, found faster where there are few queries, as in decoding."""
-    scores = (q @ k.transpose(-2, -1)).mul_(q.size(-1) ** -0.5)
+def _attend_few(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """What torch's fused kernel computes in fp32, found faster where there are few queries, as in decoding."""
+    sizes = q.shape[:-1]
+    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+    scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.size(-1) ** -0.5)
     if mask is not None:
-        scores += torch.zeros(mask.shape, device=q.device).masked_fill_(~mask, float("-inf"))
+        scores.view(*sizes, -1).add_(additive(mask))
     if scores.size(-1) >= VECTOR:
-        return torch.softmax(scores, dim=-1)
-    scores = scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
-    return scores.div_(scores.sum(dim=-1, keepdim=True))
+        weights = torch.softmax(scores, dim=-1)
+    else:
+        weights = scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
+        weights.div_(weights.sum(dim=-1, keepdim=True))
+    return torch.bmm(weights, v).view(*sizes, -1)
 
 
 def _future(queries: int, keys: int, device: torch.device) -> Tensor:

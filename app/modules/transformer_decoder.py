@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from app.modules.adaptive_input import AdaptiveInput
 from app.modules.adaptive_softmax import AdaptiveSoftmax
-from app.modules.attention import KeyValues, visible
+from app.modules.attention import KeyValues, additive, visible
 from app.modules.embedding import Embedding, EmbeddingConfig
 from app.modules.layer_stack import LayerStack
 from app.modules.transformer_layer import DecoderLayer, LayerConfig
@@ -67,7 +67,8 @@ class TransformerCache:
     def __init__(self, layers: int):
         self.layers = [(KeyValues(), KeyValues()) for _ in range(layers)]
         self.step = 0
-        self.seen: Tensor | None = None  # [M, k, E]: which of its store's E positions are a hypothesis's own past
+        self.seen: Tensor | None = None  # [M, k, E]: 0 at those of its store's E positions that it may see, else -inf
+        self.source: tuple[Tensor | None] | None = None  # the encoder's mask, once it is known
 
     @property
     def sharing(self) -> int:
@@ -75,13 +76,20 @@ class TransformerCache:
         return 1 if self.seen is None else self.seen.size(1)
 
     def new_position(self) -> Tensor | None:
-        """Count one more position; what each hypothesis then sees of its store, itself too: [M, 1, k, E]; None: all."""
+        """Count one more position; what is added to scores of each store, [M, 1, k, E], itself seen; None: nothing."""
         self.step += 1
         if self.seen is None:
             return None
-        itself = torch.eye(self.sharing, dtype=torch.bool, device=self.seen.device).expand(self.seen.size(0), -1, -1)
+        itself = torch.eye(self.sharing, device=self.seen.device).log_().expand(self.seen.size(0), -1, -1)
         self.seen = torch.cat([self.seen, itself], dim=-1)
         return self.seen.unsqueeze(1)
+
+    def source_mask(self, keep: Tensor) -> Tensor | None:
+        """What is added to scores of an encoder's states that are kept as `keep` [M, S] says: [M, 1, 1, S]."""
+        if self.source is None:
+            mask = visible(keep)
+            self.source = (None if mask is None else additive(mask),)
+        return self.source[0]
 
     def reorder(self, rows: Tensor) -> None:
         stores, kept = rows, self.layers[0][0].rows
@@ -90,12 +98,13 @@ class TransformerCache:
             self.seen = self.seen[stores].gather(1, places.expand(-1, -1, self.seen.size(-1)))
         elif self.step == 1 and 1 < (k := _repeats(rows)) <= MOST_SHARING:
             stores = rows[::k]
-            self.seen = torch.ones(stores.size(0), k, 1, dtype=torch.bool, device=rows.device)
+            self.seen = torch.zeros(stores.size(0), k, 1, device=rows.device)
         if stores.size(0) != kept or not torch.equal(stores, torch.arange(kept, device=rows.device)):
             for own, _ in self.layers:
                 own.select(stores)
 
     def keep_sentences(self, sentences: Tensor) -> None:
+        self.source = None
         for _, encoder in self.layers:
             encoder.select(sentences)
 
@@ -127,11 +136,14 @@ class Decoder(Embedding):
 
     def forward(self, tokens: Tensor, memory: Memory | None, cache: TransformerCache | None = None) -> Tensor:
         """[B, T] -> features [B, T, D]. With a cache T = 1; the cache grows by the new position."""
-        x, states, mask = self._inputs(tokens, memory, None if cache is None else cache.step)
+        x = self.embed(tokens, None if cache is None else cache.step)
+        states = None if memory is None else memory.states
         if cache is None:
+            mask = None if memory is None else visible(memory.keep)
             for layer in self.layers:
                 x = layer(x, states, mask)
             return self._features(x)
+        mask = None if memory is None else cache.source_mask(memory.keep)
         seen = cache.new_position()
         x = x.view(-1, cache.sharing, x.size(-1))  # [M, k, D]
         for layer, seen_before in zip(self.layers, cache.layers):
@@ -153,8 +165,7 @@ class Decoder(Embedding):
 
         With `full_context` positions see the later ones too. No layer is dropped.
         """
-        x, states, mask = self._inputs(tokens, memory, None)
-        assert states is not None
+        x, states, mask = self.embed(tokens), memory.states, visible(memory.keep)
         keep = tokens.ne(self.padding_idx) if full_context else None
         attention = states
         for each in self.layers.all():
@@ -169,14 +180,6 @@ class Decoder(Embedding):
         """What stands behind the last layer."""
         x = x if self.layer_norm is None else self.layer_norm(x)
         return x if self.project_out_dim is None else self.project_out_dim(x)
-
-    def _inputs(
-        self, tokens: Tensor, memory: Memory | None, step: int | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        x = self.embed(tokens, step)
-        if memory is None:
-            return x, None, None
-        return x, memory.states, visible(memory.keep)
 
 
 def _adaptive_softmax(

@@ -6,9 +6,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from app.modules.activations import ACTIVATIONS, GATED
-from app.modules.attention import KeyValues, MultiheadAttention, visible
+from app.modules.attention import KeyValues, MultiheadAttention, additive, visible
 from app.modules.dropout import Dropout
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": partial(nn.RMSNorm, eps=1e-6)}
@@ -66,7 +67,7 @@ class Layer(nn.Module):
         self.self_attn_layer_norm = cfg.make_norm(cfg.embed_dim)
         self.attn_ln = cfg.make_norm(cfg.embed_dim) if cfg.scale_attn else None
         self.c_attn = nn.Parameter(torch.ones(cfg.attention_heads)) if cfg.scale_heads else None
-        self.fc1 = nn.Linear(cfg.embed_dim, cfg.ffn_embed_dim)
+        self.fc1: nn.Module = nn.Linear(cfg.embed_dim, cfg.ffn_embed_dim)
         self.fc2 = nn.Linear(cfg.ffn_embed_dim, cfg.embed_dim)
         self.ffn_layernorm = cfg.make_norm(cfg.ffn_embed_dim) if cfg.scale_fc else None
         self.w_resid = nn.Parameter(torch.ones(cfg.embed_dim)) if cfg.scale_resids else None
@@ -75,6 +76,11 @@ class Layer(nn.Module):
         for linear in (self.fc1, self.fc2, *([] if self.gate is None else [self.gate])):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
+
+    def pack(self, with_relu: Callable[[nn.Linear], nn.Module]) -> None:
+        """Let one layer compute the first product of the feed-forward part and its ReLU, if that is what follows it."""
+        if self.activation is F.relu and isinstance(self.fc1, nn.Linear):
+            self.fc1, self.activation = with_relu(self.fc1), ACTIVATIONS["linear"]
 
     def before(self, norm: nn.Module, x: Tensor) -> Tensor:
         normed: Tensor = norm(x) if self.normalize_before else x
@@ -130,7 +136,7 @@ class DecoderLayer(Layer):
         """x [B, T, D], memory [B, S, E] with mask [B, 1, 1, S] -> [B, T, D].
 
         With a cache x is the newest position of T hypotheses, which share what the cache holds of the self-attention as
-        far as `seen` [B, 1, T, E] allows; None: all of it.
+        far as `seen` [B, 1, T, E], which is added to scores, allows; None: all of it.
         """
         x = self.attend_self(x, memory, mask, cache, seen=seen)
         return self.feed_forward(self.attend_memory(x, memory, mask, cache))
@@ -185,12 +191,12 @@ class DecoderLayer(Layer):
     def _memory_and_past(
         x: Tensor, memory: Tensor, mask: Tensor | None, rows: int, past: KeyValues | None, seen: Tensor | None
     ) -> Tensor:
-        """[B, 1, T, S + past]: all of the memory that is not padding, and no future."""
+        """What is added to scores, [B, 1, T, S + past]: all of the memory that is not padding, and no future."""
         new = x.size(1)
         if seen is None:
             length = new if past is None else max(past.length - memory.size(1), 0) + new
             seen = torch.ones(new, length, dtype=torch.bool, device=x.device).tril_(length - new)
         if mask is None:
             mask = torch.ones(memory.size(0), 1, 1, memory.size(1), dtype=torch.bool, device=x.device)
-        source = mask.repeat_interleave(rows, 0).expand(-1, -1, new, -1)
-        return torch.cat([source, seen.expand(x.size(0), 1, -1, -1)], dim=-1)
+        source = additive(mask).repeat_interleave(rows, 0).expand(-1, -1, new, -1)
+        return torch.cat([source, additive(seen).expand(x.size(0), 1, -1, -1)], dim=-1)

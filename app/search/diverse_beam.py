@@ -57,6 +57,7 @@ class Groups(Rule):
         )  # [B, G, G], discounted
 
     def candidates(self, log_probs: Tensor, beams: Beams) -> Candidates:
+        log_probs = log_probs.float()
         live, groups = beams.sentences.size(0), self.cfg.diverse_beam_groups
         each = log_probs.view(live, beams.width, -1)  # [L, k, V]
         sums = beams.scores[:, -1].view(live, beams.width, 1)

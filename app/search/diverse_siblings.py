@@ -41,6 +41,7 @@ class Siblings(Rule):
         self.diversity_rate = diversity_rate
 
     def candidates(self, log_probs: Tensor, beams: Beams) -> Candidates:
+        log_probs = log_probs.float()
         count = 2 * self.beam
         if not beams.step:
             return best_of_all(log_probs, beams, count)

@@ -34,17 +34,17 @@ class Ensemble:
         self.max_len = min(model.max_positions[1] for model in everyone)  # positions of the target, eos counted
 
     def log_probs(self, tokens: Tensor) -> Tensor:
-        """The newest token of each row, [N] -> log-probabilities of the one after it, [N, V], in fp32."""
+        """The newest token of each row, [N] -> log-probabilities of the one after it, [N, V]; fp32, or one model's."""
         self.rows = tokens.size(0)
         each = []
         for model, encoder_out, cache in zip(self.models, self.encoder_outs, self.caches):
             features = model.decode(tokens.unsqueeze(1), encoder_out, cache)[:, -1]
             each.append(log_probs(model, features, self.temperature))
-        mean = each[0] if len(each) == 1 else torch.stack(each).logsumexp(dim=0) - math.log(len(each))
+        mean = each[0] if len(each) == 1 else torch.stack(each).float().logsumexp(dim=0) - math.log(len(each))
         if self.lm is None:
             return mean
         features = self.lm.decode(tokens.unsqueeze(1), None, self.caches[-1])[:, -1]
-        return mean + self.lm_weight * log_probs(self.lm, features)
+        return mean.float() + self.lm_weight * log_probs(self.lm, features).float()
 
     def reorder(self, rows: Tensor) -> None:
         """Make row `rows[i]` the new row i of every cache. Where all stay, as in greedy search, nothing is done."""
@@ -61,8 +61,8 @@ class Ensemble:
 
 
 def log_probs(model: Model, features: Tensor, temperature: float = 1.0) -> Tensor:
-    """[N, D] -> [N, V], in fp32. They are written over the scores: another block of so much memory would cost more."""
-    scores = model.project(features).float().contiguous()
+    """[N, D] -> [N, V]. They are written over the scores: another block of so much memory would cost more."""
+    scores = model.project(features).contiguous()
     if temperature != 1.0:
         scores = scores / temperature
     found: Tensor = torch.ops.aten._log_softmax.out(scores, -1, False, out=scores)

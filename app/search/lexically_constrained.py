@@ -76,7 +76,7 @@ class Banks(Rule):
         unfinished = torch.tensor([not state.finished for states in self.states for state in states])
         log_probs[unfinished.to(log_probs.device), self.eos] = NEVER
         best = best_of_all(log_probs, beams, 2 * self.beam)
-        log_probs.add_(beams.scores[:, -1:])  # from here on sums
+        log_probs = log_probs.float().add_(beams.scores[:, -1:])  # from here on sums
         width = beams.width
         likeliest = log_probs.argmax(dim=1).view(-1, width).tolist() if beams.step else [[]] * len(self.states)
         chosen = []

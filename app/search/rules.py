@@ -42,7 +42,7 @@ class Rule:
         self.beam = beam
 
     def candidates(self, log_probs: Tensor, beams: Beams) -> Candidates:
-        """The continuations to consider; `log_probs` [N, V] may be written to."""
+        """The continuations to consider; `log_probs` [N, V], fp32 or less, may be written to."""
         return best_of_all(log_probs, beams, 2 * self.beam)
 
     def keep(self, live: Tensor, chosen: Tensor) -> None:

@@ -53,6 +53,7 @@ class Draws(Rule):
         self.cfg, self.random = cfg, random
 
     def candidates(self, log_probs: Tensor, beams: Beams) -> Candidates:
+        log_probs = log_probs.float()
         each = self.beam // beams.width
         cfg = self.cfg
         left = likely(log_probs, cfg.sampling_topk, cfg.sampling_topp, cfg.sampling_minp).repeat_interleave(each, dim=0)

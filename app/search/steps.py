@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 NEVER = float("-inf")
+BLOCK = 32  # a power of two
 
 
 def ban_repeated_ngrams(log_probs: Tensor, tokens: Tensor, size: int, pad: int, eos: int) -> None:
@@ -35,20 +36,22 @@ def top_candidates(scores: Tensor, count: int, added: Tensor | None = None) -> t
     """The `count` largest of each row of [B, M], falling, and where they stand: what `topk` gives, found faster.
 
     `added` [B, k] is first added to each of the k equal parts of a row. The largest numbers lie in the blocks with the
-    largest maxima; these are found by one vectorised pass over `scores`, so that the addition and the slow selection
-    see a small part of it only.
+    largest maxima. A block are the numbers that stand `blocks` apart: its maximum is found by comparing halves, which
+    is as quick as memory, so that the addition and the slow selection see a small part of `scores` only.
     """
     added = torch.zeros(1, 1, device=scores.device).expand(scores.size(0), 1) if added is None else added
     parts = scores.view(added.size(0), added.size(1), -1)  # [B, k, M / k]
-    block, size = 32, parts.size(2)
-    blocks = size // block
+    size = parts.size(2)
+    blocks = size // BLOCK
     if added.size(1) * blocks < 4 * count:
         return (parts + added.unsqueeze(2)).flatten(1).topk(count, dim=1)
-    whole = parts[:, :, : blocks * block].view(*added.shape, blocks, block)
-    best = (whole.amax(dim=3) + added.unsqueeze(2)).flatten(1).topk(count, dim=1).indices  # [B, count]
-    first = best // blocks * size + best % blocks * block
-    rest = torch.arange(scores.size(1), device=scores.device).view(-1, size)[:, blocks * block :].flatten()
-    inside = torch.arange(block, device=scores.device)
+    largest = parts[:, :, : blocks * BLOCK]
+    while largest.size(2) > blocks:
+        largest = torch.maximum(*largest.chunk(2, dim=2))
+    best = (largest + added.unsqueeze(2)).flatten(1).topk(count, dim=1).indices  # [B, count]
+    first = best // blocks * size + best % blocks
+    inside = torch.arange(0, blocks * BLOCK, blocks, device=scores.device)
+    rest = torch.arange(scores.size(1), device=scores.device).view(-1, size)[:, blocks * BLOCK :].flatten()
     places = torch.cat([(first.unsqueeze(2) + inside).flatten(1), rest.expand(scores.size(0), -1)], dim=1)
     values, index = (scores.gather(1, places) + added.gather(1, places // size)).topk(count, dim=1)
     return values, places.gather(1, index)

@@ -28,13 +28,15 @@ def transformer() -> nn.Module:
 
 @pytest.mark.parametrize("precision", ERRORS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_layer_computes_the_same(precision: str, bias: bool) -> None:
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_layer_computes_the_same(precision: str, bias: bool, relu: bool) -> None:
     torch.manual_seed(1)
     linear, x = nn.Linear(64, 48, bias=bias), torch.randn(3, 5, 64)
     with torch.inference_mode():
-        found = PackedLinear(linear, precision)(x)
-        torch.testing.assert_close(found, linear(x), rtol=0, atol=ERRORS[precision])
-    assert found.dtype == torch.float32
+        expected = linear(x)
+        layer = PackedLinear(linear.bfloat16() if precision == "bf16" else linear, precision, relu=relu)
+        found = layer(x.bfloat16() if precision == "bf16" else x).float()
+        torch.testing.assert_close(found, expected.relu() if relu else expected, rtol=0, atol=ERRORS[precision])
 
 
 @pytest.mark.parametrize("precision", ERRORS)
