@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.modules.dropout import Dropout
+from app.modules.plain_attention import attend, future
 from app.modules.positions import rotated
 
 FEW = 16  # queries of a head: where they are no more, plain products are quicker than torch's fused kernel on a CPU
@@ -205,6 +206,8 @@ class MultiheadAttention(nn.Module):
         if q.device.type != "cpu" or plain:
             return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
         # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
+        if p == 0.0:
+            return attend(q, k, v, mask, causal)
         weights = self.dropout(_weights(q, k, mask, causal))
         return torch.matmul(weights.to(v.dtype), v)
 
@@ -219,7 +222,7 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """[B, H, T, d], [B, H, S, d] -> softmax of the scaled products [B, H, T, S], in fp32."""
     scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)
     if causal:
-        scores = scores.masked_fill(_future(q.size(2), k.size(2), q.device), float("-inf"))
+        scores = scores.masked_fill(future(q.size(2), k.size(2), q.device), float("-inf"))
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return torch.softmax(scores, dim=-1, dtype=torch.float32)
@@ -234,7 +237,3 @@ def _few_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         return torch.softmax(scores, dim=-1)
     scores = scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
     return scores.div_(scores.sum(dim=-1, keepdim=True))
-
-
-def _future(queries: int, keys: int, device: torch.device) -> Tensor:
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu_(keys - queries + 1)
