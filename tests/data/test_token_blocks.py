@@ -1,6 +1,5 @@
 """Blocks of a text that is looked at in parts are those of the whole text."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given
