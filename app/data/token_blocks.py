@@ -137,9 +137,9 @@ class BlockDataset:
         Behind a block's end stands anything.
         """
         places = starts[:, None] + np.arange(-2, lengths.max())
-        tokens = self.store.ids[np.clip(places, 0, len(self.store.ids) - 1)].astype(np.int64)
-        rows = np.searchsorted(self.store.offsets, starts, side="right") - 1
-        into_line = starts - self.store.offsets[rows]
+        inside = np.clip(places, 0, len(self.store.ids) - 1)
+        tokens = self.store.take(self.store.ids, inside.ravel()).reshape(places.shape).astype(np.int64)
+        into_line = starts - self.store.bounds(self.store.rows_at(starts))[0]
         tokens[into_line == 0, :2] = Vocabulary.pad, Vocabulary.eos
         tokens[into_line == 1, 0] = Vocabulary.eos
         return tokens
