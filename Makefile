@@ -56,7 +56,7 @@ clean:  ## remove what tools left; runs and .venv stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-bench-decode: $(READY)  ## speed of translation, ours and CTranslate2's, with the weights of outputs/multi30k
+bench-decode: $(READY)  ## speed of translation, ours, CTranslate2's and fairseq's, with the weights of outputs/multi30k
 	$(BIN)/python -m benchmarks.decode
 
 .PHONY: help setup demo test slurm-test serve-test lint types slow faults bench bench-decode zoo clean

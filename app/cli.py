@@ -28,7 +28,7 @@ from app.compose import (
     compose_one,
     compose_sweep,
     composing,
-    plain_item,
+    plain_values,
     sweep_parameters,
     with_config_dir,
 )
@@ -186,7 +186,7 @@ def check_composed(node: DictConfig | None, config_name: str) -> list[str]:
 def configure_node(node: DictConfig, config_name: str) -> tuple[Any, dict[str, Any]]:
     """The command's root dataclass and its factories, from a composed config."""
     faults: list[str] = []
-    values = {str(name): plain_item(node, name, str(name), faults) for name in node if name != "hydra"}
+    values = plain_values(node, faults)
     unresolved = tuple(fault.partition(":")[0] for fault in faults)
     try:
         configured = configure_all(values, ROOTS[config_name])

@@ -174,6 +174,11 @@ def all_keys(node: DictConfig, key: str = "") -> Iterator[str]:
                 yield from all_keys(child, full)
 
 
+def plain_values(node: DictConfig, faults: list[str]) -> dict[str, Any]:
+    """The groups and sections of a composed config as plain values, hydra's own settings left out. See `plain`."""
+    return {str(name): plain_item(node, name, str(name), faults) for name in node if name != "hydra"}
+
+
 def plain(node: Any, key: str, faults: list[str]) -> Any:
     """Dicts, lists and values, every interpolation resolved; what cannot be resolved is added to `faults`."""
     if isinstance(node, DictConfig):

@@ -8,7 +8,7 @@ resolved.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from functools import reduce
+from functools import cache, reduce
 from importlib.util import find_spec
 from operator import getitem
 from pathlib import Path
@@ -37,10 +37,10 @@ def complete(values: dict[str, Any]) -> dict[str, Any]:
     a class do not agree on, is not added: whoever makes something of the values names it as missing.
     """
     lacking: dict[Place, Any] = {}
-    sections, options = today(), options_by_target()
+    sections, packages = today(), frozenset(PACKAGES)
     for place, node in nodes(values):
         if isinstance(target := node.get("_target_"), str):
-            known = agreed([values_of(*option) for option in options.get(target, [])])
+            known = defaults_of(target, packages)
         elif place:
             known = sections.get(place[0], {}) if len(place) == 1 else {}
         else:
@@ -61,6 +61,7 @@ def nodes(values: Mapping[Any, Any], place: Place = ()) -> Iterator[tuple[Place,
             yield from nodes(child, (*place, name))
 
 
+@cache
 def today() -> dict[str, dict[str, Any]]:
     """The sections of `app.train` as they are where nothing is said of them; of the groups, those that are empty."""
     train: Any = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
@@ -70,23 +71,28 @@ def today() -> dict[str, dict[str, Any]]:
     return {f.name: sections[f.name] for f in fields(TrainConfig) if isinstance(sections.get(f.name), dict)}
 
 
-def options_by_target() -> dict[str, list[tuple[str, str, list[Path]]]]:
-    """The options, as `values_of` takes them, whose own files name a class: ours, and those of opened packages."""
-    specs = [find_spec(name) for name in sorted(PACKAGES - {"app"})]
-    homes = [Path(home) for spec in specs if spec is not None for home in spec.submodule_search_locations or ()]
-    places = [*(home / "conf" for home in homes), CONF]
-    found: dict[str, list[tuple[str, str, list[Path]]]] = {}
+@cache
+def defaults_of(target: str, packages: frozenset[str]) -> dict[str, Any]:
+    """Of the options whose own files name this class, the values that are the same in all."""
+    places = [*(Path(home) / "conf" for name in sorted(packages - {"app"}) for home in homes(name)), CONF]
+    first, *others = [values_of(*option, places) for option in options(tuple(places)).get(target, [])] or [{}]
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+
+
+def homes(package: str) -> list[str]:
+    spec = find_spec(package)
+    return list(spec.submodule_search_locations or ()) if spec is not None else []
+
+
+@cache
+def options(places: tuple[Path, ...]) -> dict[str, list[tuple[str, str]]]:
+    """Group and name of the options whose own files name a class, by its name."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for path in (path for place in places for path in sorted(place.glob("*/*.yaml"))):
         for target in NAMES.findall(path.read_text(encoding="utf-8")):
             if not target.startswith(OTHERS):
-                found.setdefault(target, []).append((path.parent.name, path.stem, places))
+                found.setdefault(target, []).append((path.parent.name, path.stem))
     return found
-
-
-def agreed(options: list[dict[str, Any]]) -> dict[str, Any]:
-    """The values that are the same in all."""
-    first, *others = options or [{}]
-    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 def resolved(values: Mapping[Any, Any], lacking: Mapping[Place, Any]) -> Iterator[tuple[Place, Any]]:

@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from omegaconf import OmegaConf
 from rich.console import Console
-from rich.table import Table
 
+from app.compose import CONF
 from app.config import BatchingConfig
 from app.data.dataset import PairDataset
 from app.data.iterator import EpochIterator
@@ -29,6 +30,7 @@ from app.data.large import LargeWeights
 from app.data.pair_rows import EveryRow, PairRows
 from app.data.store import Store, write_store
 from app.data.windows import Span
+from benchmarks.tables import Figures
 
 TEXT = {"train": 500, "valid": 50}  # lines
 CHUNK = 1_000_000  # rows that are written together
@@ -42,7 +44,7 @@ SETTINGS += [
     "task.source_lang=de",
     "task.target_lang=en",
 ]
-LIMITS = BatchingConfig(4096, 0, 8192, True, 1, 1_000_000, "lengths", 1, 4, 0, 300.0)
+LIMITS = BatchingConfig(**{**OmegaConf.load(CONF / "train.yaml").batching, "seed": 1})
 MEMORY = {"anonymous": "RssAnon", "resident": "VmHWM"}  # what the kernel calls it
 COLUMNS = {
     "lines": "{:,}",
@@ -65,7 +67,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="more settings of app.train, behind --: -- batching.window=0")
     args = parser.parse_args()
     args.directory.mkdir(parents=True, exist_ok=True)
-    table = Table(*COLUMNS)
+    table = Figures(*COLUMNS)
     with tempfile.TemporaryDirectory(dir=args.directory) as name:
         directory = Path(name)
         places = [write_text(directory, args.weights), f"run_dir={directory}/run", f"cache_dir={directory}/cache"]

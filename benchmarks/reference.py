@@ -62,11 +62,6 @@ def without(levers: Collection[str]) -> Iterator[None]:
         yield
 
 
-def as_fairseq() -> Any:
-    """Inside, all of them."""
-    return without(PATCHES)
-
-
 def plain_adam(
     parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], eps: float
 ) -> torch.optim.Optimizer:

@@ -56,6 +56,12 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors((page.parent / file) if file else page), target
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = set(LINK.findall((ROOT / "docs" / "README.md").read_text()))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert pages - index == {"README.md"}
+
+
 def anchors(page: Path) -> set[str]:
     """The names that headings have in links."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)

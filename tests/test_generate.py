@@ -119,6 +119,30 @@ def test_sixty_four_at_once_are_as_one_by_one_and_in_any_order(generator_of, lin
         assert [t.score for t in translations] == pytest.approx([t.score for t in expected], abs=1e-4)
 
 
+PHRASES = st.lists(st.lists(st.sampled_from(list(WORDS.values())), min_size=1, max_size=2).map(" ".join), max_size=2)
+
+
+@pytest.mark.parametrize("order", ["ordered", "unordered"])
+def test_phrases_of_a_line_stand_in_all_its_outputs(run_dir, order):
+    search = ["search=lexically_constrained", f"search.constraints={order}", "search.beam=3", "search.nbest=3"]
+    options = [f"checkpoint={run_dir}", *search, "search.max_len_b=12", "num_threads=1", "device=cpu"]
+    generator = load_generator(*configured("interactive", *options))[1]
+
+    @settings(deadline=None, max_examples=10, derandomize=True)
+    @given(st.lists(st.tuples(SENTENCES.filter(bool), PHRASES), min_size=1, max_size=5))
+    def check(rows):
+        found = generator.generate(["\t".join([line, *phrases]) for line, phrases in rows])
+        for (_, phrases), translations in zip(rows, found, strict=True):
+            for each in translations:
+                rest = f" {each.text} "
+                for phrase in phrases:
+                    assert f" {phrase} " in rest
+                    if order == "ordered":  # each after the one before
+                        rest = f" {rest.partition(f' {phrase} ')[2]}"
+
+    check()
+
+
 def test_scores_are_those_of_forced_decoding(run_dir, generator_of):
     restored = restore(run_dir)
     source, target = restored.task.source_vocabulary, restored.task.target_vocabulary

@@ -13,6 +13,7 @@ pytest.importorskip("prometheus_client")
 
 from starlette.testclient import TestClient
 
+from app import train as train_command
 from app.errors import DataError
 from app.inference import load_generator
 from app.interfaces import Translation
@@ -20,7 +21,7 @@ from app.roots import ServeConfig
 from app.serve import most_translations, with_details
 from app.serving.application import PAGE, application
 from app.serving.batcher import Batcher, Full
-from tests.runs import configured, train
+from tests.runs import configured, train, write_corpus
 
 
 class Shouting:
@@ -178,12 +179,17 @@ def test_a_line_that_cannot_be_split_is_the_clients_fault(model: Shouting) -> No
     assert (response.status_code, response.json()) == (422, {"error": "one word and too long for the model"})
 
 
+def served_by(run_dir: Path, *overrides: str) -> TestClient:
+    """A client of what `app.serve` makes of a run, without sockets."""
+    cfg, plugins = configured([f"checkpoint={run_dir}", "num_threads=1", *overrides], "serve")
+    search = with_details(plugins["search"], cfg.engine)
+    generator = load_generator(cfg, {**plugins, "search": search})[1]
+    return TestClient(application(cfg, generator, generator.generate, most_translations(search)))
+
+
 def test_a_trained_model_is_served_with_its_attention(tmp_path: Path) -> None:
     run_dir = train(tmp_path, "trainer.max_update=20", "trainer.validate_interval=0")
-    cfg, plugins = configured([f"checkpoint={run_dir}", "num_threads=1", "search.max_len_b=9"], "serve")
-    plugins["search"] = with_details(plugins["search"], cfg.engine)
-    generator = load_generator(cfg, plugins)[1]
-    with TestClient(application(cfg, generator, generator.generate, most_translations(plugins["search"]))) as client:
+    with served_by(run_dir, "search.max_len_b=9") as client:
         (best,) = client.post("/translate", json={"lines": ["ba be"], "nbest": 5}).json()["translations"]
         assert len(best) == 5
         for each in best:
@@ -191,6 +197,35 @@ def test_a_trained_model_is_served_with_its_attention(tmp_path: Path) -> None:
             assert all(len(row) == 3 and sum(row) == pytest.approx(1, abs=1e-4) for row in each["attention"])
         assert client.post("/translate", json={"lines": ["ba " * 70]}).status_code == 422
         assert client.post("/translate", json={"lines": ["ba be"], "nbest": 6}).status_code == 422
+
+
+SIZES = [f"model.decoder_{name}" for name in ("layers=1", "embed_dim=32", "ffn_embed_dim=32", "attention_heads=2")]
+BOTH = [*SIZES, "model.encoder_layers=1", "model.encoder_embed_dim=32", "model.encoder_attention_heads=2"]
+PAIR = ["task.source_lang=xx", "task.target_lang=yy", "task.joined_dictionary=true"]
+DRAFTS = ["task=translation_lev", "criterion=nat_loss", *PAIR, *BOTH, "search=iterative_refinement"]
+WAYS = ["task=multilingual_translation", "task.lang_pairs=[xx-yy,yy-xx]", "task.encoder_langtok=tgt"]
+TEXT = ["task=language_modeling", "criterion=cross_entropy", "task.lang=xx", "task.tokens_per_sample=32", *SIZES]
+
+
+@pytest.mark.parametrize(
+    ("trained", "served"),
+    [
+        ([*DRAFTS, "model=cmlm_transformer", "task.noise=random_mask"], ["search=iterative_refinement"]),
+        ([*DRAFTS, "model=levenshtein_transformer"], ["search=iterative_refinement"]),
+        ([*WAYS, *BOTH, "model=transformer_tiny"], ["lang_pair=yy-xx", "search.max_len_b=9"]),
+        ([*TEXT, "model=transformer_lm"], ["search.max_len_b=9"]),
+    ],
+    ids=["cmlm", "levenshtein", "multilingual", "language model"],
+)
+def test_runs_of_other_tasks_are_served(tmp_path: Path, trained: list[str], served: list[str]) -> None:
+    places = [f"task.data={write_corpus(tmp_path / 'text')}", f"cache_dir={tmp_path / 'cache'}", "tokenizer=word"]
+    limits = ["trainer.max_update=3", "trainer.validate_interval=0", "trainer.num_threads=1", "precision=fp32"]
+    train_command.run(*configured([*trained, *places, *limits, f"run_dir={tmp_path / 'run'}", "task.num_workers=1"]))
+    with served_by(tmp_path / "run", *served) as client:
+        answers = [client.post("/translate", json={"lines": lines}) for lines in (["ba be", "", "zzz"], ["ba be"])]
+    three, one = (answer.json()["translations"] for answer in answers)
+    assert [len(best) for best in (*three, *one)] == [1, 1, 1, 1]
+    assert three[0][0]["text"] == one[0][0]["text"]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ class Store:
         """Another process opens the file; its content is not sent."""
         return type(self), (self.path, self.take)
 
+    @property
+    def nbytes(self) -> int:
+        """What all rows would take if they were mapped."""
+        return self._count * self._dtype.itemsize + 8 * self._rows
+
     def unmapped(self) -> Self:
         """The same rows; what is asked of them by row numbers is read, see `app.data.unmapped`."""
         read = copy.copy(self)
@@ -130,6 +135,17 @@ class Store:
         """[B] row numbers -> where each row starts and ends, [B] twice, counted in ids; no other row is looked at."""
         both = self.take(self.offsets, np.stack([rows, rows + 1], axis=1).ravel())
         return both[0::2], both[1::2]
+
+    def rows_at(self, places: Ids) -> Ids:
+        """[B] places in `ids` -> the rows that stand there."""
+        if self.take is mapped:
+            return np.searchsorted(self.offsets, places, side="right") - 1
+        first, end = np.zeros_like(places), np.full_like(places, len(self))
+        while (end - first > 1).any():
+            middle = (first + end) // 2
+            is_before = self.bounds(middle)[0] <= places
+            first, end = np.where(is_before, middle, first), np.where(is_before, end, middle)
+        return first
 
     def lengths_of(self, rows: Ids) -> Ids:
         """[B] row numbers -> [B] ids in each."""

@@ -12,6 +12,7 @@ from app.data.store import Store
 from app.data.vocabulary import Vocabulary
 
 BREAK_MODES = ("none", "complete", "complete_doc", "eos")
+ROWS = 1 << 20  # rows that are cut together
 TARGETS = ("past", "self", "future")  # what is predicted: the token before the newest one, itself, the one after it
 
 Ids = NDArray[np.int64]
@@ -54,11 +55,25 @@ def _whole_rows(ends: Ids, start: int, block_size: int) -> Iterator[tuple[int, i
 
 
 def slices_of_rows(store: Store, first: int, end: int, block_size: int, break_mode: str) -> Ids:
-    """The blocks of rows `first` to `end` of a store, in its tokens. Only where lines matter are they looked at."""
-    start = int(store.offsets[first])
-    if break_mode == "none":
-        return even_slices(int(store.offsets[end]) - start, block_size) + start
-    return block_slices(np.diff(store.offsets[first : end + 1]), block_size, break_mode) + start
+    """The blocks of rows `first` to `end` of a store, in its tokens. Only where lines matter are they looked at.
+
+    They are looked at in parts, so that memory is that of the blocks.
+    """
+    store, parts = store.unmapped(), [np.empty((0, 2), dtype=np.int64)]
+    if first < end and break_mode == "none":
+        (start, _), (_, stop) = store.bounds(np.array([first, end - 1]))
+        return even_slices(int(stop - start), block_size) + np.int64(start)
+    while first < end:
+        until = min(first + max(ROWS, 2 * block_size), end)
+        lengths, start = store.lengths_between(first, until), store.bounds(np.array([first]))[0]
+        slices = block_slices(lengths, block_size, break_mode)
+        ends = np.cumsum(lengths)
+        if break_mode != "eos" and until < end and len(slices) and slices[-1, 1] == ends[-1]:
+            row = int(np.searchsorted(ends, slices[-1, 0], side="right"))  # where a block starts that may go on
+            slices, until = (slices[:-1], first + row) if row else (slices, until)
+        parts.append(slices + start)
+        first = until
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -122,9 +137,9 @@ class BlockDataset:
         Behind a block's end stands anything.
         """
         places = starts[:, None] + np.arange(-2, lengths.max())
-        tokens = self.store.ids[np.clip(places, 0, len(self.store.ids) - 1)].astype(np.int64)
-        rows = np.searchsorted(self.store.offsets, starts, side="right") - 1
-        into_line = starts - self.store.offsets[rows]
+        inside = np.clip(places, 0, len(self.store.ids) - 1)
+        tokens = self.store.take(self.store.ids, inside.ravel()).reshape(places.shape).astype(np.int64)
+        into_line = starts - self.store.bounds(self.store.rows_at(starts))[0]
         tokens[into_line == 0, :2] = Vocabulary.pad, Vocabulary.eos
         tokens[into_line == 1, 0] = Vocabulary.eos
         return tokens

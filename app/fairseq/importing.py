@@ -13,7 +13,7 @@ from torch import Tensor
 
 from app.assembly import ASSETS, build, config_of
 from app.check import KINDS, SEVERAL
-from app.compose import compose_one, composing, plain_item
+from app.compose import compose_one, composing, plain_values
 from app.config import TrainConfig
 from app.data.corpus import binarised_pair
 from app.data.iterator import EpochIterator
@@ -133,9 +133,7 @@ def configured(found: Equivalent, cfg: ImportFairseqConfig) -> TrainConfig:
     faults = list(composed.faults)
     if composed.node is None or faults:
         raise ConfigError(faults)
-    values = {
-        str(name): plain_item(composed.node, name, str(name), faults) for name in composed.node if name != "hydra"
-    }
+    values = plain_values(composed.node, faults)
     if faults:
         raise ConfigError(faults)
     values = {name: {} if name in SEVERAL and value in (None, "???") else value for name, value in values.items()}

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.modules.dropout import Dropout
+from app.modules.plain_attention import attend, future
 from app.modules.positions import rotated
 
 FEW = 16  # queries of a head: where they are no more, plain products are quicker than torch's fused kernel on a CPU
@@ -222,6 +223,8 @@ class MultiheadAttention(nn.Module):
             y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, dropout_p=p, is_causal=causal)
             return y.to(q.dtype)
         # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
+        if p == 0.0:
+            return attend(q, k, v, mask, causal)
         weights = self.dropout(_weights(q, k, mask, causal))
         return torch.matmul(weights.to(v.dtype), v)
 
@@ -243,7 +246,7 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """[B, H, T, d], [B, H, S, d] -> softmax of the scaled products [B, H, T, S], in fp32."""
     scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)
     if causal:
-        scores = scores.masked_fill(_future(q.size(2), k.size(2), q.device), float("-inf"))
+        scores = scores.masked_fill(future(q.size(2), k.size(2), q.device), float("-inf"))
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return torch.softmax(scores, dim=-1, dtype=torch.float32)
@@ -262,7 +265,3 @@ def _attend_few(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         weights = scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
         weights.div_(weights.sum(dim=-1, keepdim=True))
     return torch.bmm(weights, v).view(*sizes, -1)
-
-
-def _future(queries: int, keys: int, device: torch.device) -> Tensor:
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu_(keys - queries + 1)

@@ -122,7 +122,9 @@ class _ProjectedLoss(torch.autograd.Function):
         x, w = features.to(dtype), weight.to(dtype)
         b = None if bias is None else bias.to(dtype)
         d_features = torch.empty_like(x, dtype=torch.float32) if need_features else None
-        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        # What smoothing adds is of rank one: the same `spread` is taken from every word's gradient.
+        x_sum, w_sum = features.sum(0, dtype=torch.float32), weight.sum(0, dtype=torch.float32)
+        d_weight = (-spread * x_sum).expand(words, -1) if need_weight else None
         d_bias = torch.zeros(words, dtype=torch.float32, device=x.device) if need_bias else None
         sums = (torch.zeros((), dtype=torch.float64, device=x.device) for _ in range(5))
         nll_sum, score_sum, lse_sum, z_sum, correct = sums
@@ -142,17 +144,13 @@ class _ProjectedLoss(torch.autograd.Function):
             if d_features is not None:
                 d_features[start : start + rows] = scores @ w
             if d_weight is not None:
-                d_weight += scores.t() @ part
-        # What smoothing adds is of rank one: the same `spread` is taken from every word's gradient.
-        x_sum, w_sum = features.sum(0, dtype=torch.float32), weight.sum(0, dtype=torch.float32)
+                d_weight = d_weight + scores.t() @ part
         score_sum += (x_sum @ w_sum).double() + (0.0 if bias is None else x.size(0) * bias.sum())
         if d_features is not None:
             d_features -= spread * w_sum
-        if d_weight is not None:
-            d_weight -= spread * x_sum
         if d_bias is not None:
             d_bias -= spread * x.size(0)
-        ctx.save_for_backward(d_features, d_weight, d_bias)
+        ctx.save_for_backward(d_features, None if d_weight is None else d_weight.contiguous(), d_bias)
         ctx.dtypes = (features.dtype, weight.dtype, None if bias is None else bias.dtype)
         loss = on_target * nll_sum + spread * (words * lse_sum - score_sum) + z_loss * z_sum
         outputs = loss.float(), nll_sum.float(), correct.float()
@@ -162,8 +160,9 @@ class _ProjectedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scale = grads[0]
-        saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return (*(None if g is None else g.mul_(scale).to(dtype) for g, dtype in saved), *[None] * 5)
+        is_one = scale.device.type == "cpu" and scale.item() == 1  # asking a GPU would wait for it
+        scaled = (g if g is None or is_one else g.mul_(scale) for g in ctx.saved_tensors)
+        return (*(None if g is None else g.to(dtype) for g, dtype in zip(scaled, ctx.dtypes, strict=True)), *[None] * 5)
 
 
 def _to_gradients(scores: Tensor, gold: Tensor, on_target: float, z_loss: float) -> Tensor:

@@ -18,6 +18,7 @@ from app.tasks.corpora import Corpus
 
 ALIGN = "align"
 LONGEST = 1 << 16  # no piece stands beyond this
+CHUNK = 1 << 16  # pairs that are checked together
 POINT = re.compile(r"(\d+)-(\d+)")
 
 
@@ -60,14 +61,19 @@ def find_alignments(corpora: list[Corpus], files: list[tuple[Path, ...]], split:
 
 def check_alignments(stores: tuple[Store, ...], name: str) -> None:
     """Raise `DataError` for the first pair whose alignment names a piece that it does not have."""
-    source, target, alignments = stores
-    pairs = np.repeat(np.arange(len(alignments)), alignments.lengths // 2)
-    for side, (store, place) in enumerate(((source, "source"), (target, "target"))):
-        pieces = alignments.ids[side::2].astype(np.int64)
-        beyond = np.flatnonzero(pieces >= store.lengths[pairs] - 1)
-        if len(beyond):
-            pair, piece = int(pairs[beyond[0]]), int(pieces[beyond[0]])
-            raise DataError(
-                f"{name}: pair {pair + 1} (bad lines not counted) aligns {place} piece {piece}, and has "
-                f"{store.lengths[pair] - 1}; align the pieces of this tokenizer, or use tokenizer=word"
-            )
+    *sides, alignments = (store.unmapped() for store in stores)
+    for first in range(0, len(alignments), CHUNK):
+        end = min(first + CHUNK, len(alignments))
+        counts = alignments.lengths_between(first, end)
+        start, _ = alignments.bounds(np.array([first]))
+        points = alignments.pieces(start, counts.sum(keepdims=True)).astype(np.int64)
+        rows = np.repeat(np.arange(end - first), counts // 2)
+        for store, pieces, place in zip(sides, (points[0::2], points[1::2]), ("source", "target"), strict=True):
+            lengths = store.lengths_between(first, end) - 1  # without eos
+            beyond = np.flatnonzero(pieces >= lengths[rows])
+            if len(beyond):
+                row, piece = int(rows[beyond[0]]), int(pieces[beyond[0]])
+                raise DataError(
+                    f"{name}: pair {first + row + 1} (bad lines not counted) aligns {place} piece {piece}, and has "
+                    f"{lengths[row]}; align the pieces of this tokenizer, or use tokenizer=word"
+                )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from app.data.cache import cached, identity, key
 from app.data.indexed import SUFFIX, IndexedStore
 from app.data.vocabulary import Vocabulary
 from app.errors import DataError
@@ -60,20 +61,33 @@ def ready_tokenizer(make_tokenizer: Callable[[], Tokenizer], path: Path) -> Toke
     return tokenizer
 
 
-def stores_in_place(files: Sequence[tuple[Path, ...]], texts: Sequence["Text"]) -> tuple[IndexedStore, ...] | None:
-    """The stores of a split that one directory has, read where they are; None where rows must be put together."""
+def stores_in_place(
+    files: Sequence[tuple[Path, ...]], texts: Sequence["Text"], cache_dir: Path
+) -> tuple[IndexedStore, ...] | None:
+    """The stores of a split that one directory has, read where they are; None where rows must be put together.
+
+    All their ids are looked at once; `cache_dir` remembers that it was done.
+    """
     if len(files) != 1 or not binarised(files[0]):
         return None
-    return open_together(files[0], texts)
+    paths = [each for path in files[0] for each in (path, path.with_suffix(".bin")) if each.is_file()]
+    name = key(files=[identity(path) for path in paths], sizes=[len(text.vocabulary) for text in texts])
+
+    def check(_directory: Path) -> None:
+        open_together(files[0], texts)
+
+    cached(cache_dir / f"checked-{name}", check)
+    return open_together(files[0], texts, checks=False)
 
 
-def open_together(paths: Sequence[Path], texts: Sequence["Text"]) -> tuple[IndexedStore, ...]:
+def open_together(paths: Sequence[Path], texts: Sequence["Text"], checks: bool = True) -> tuple[IndexedStore, ...]:
     """Stores whose rows belong together. Raises DataError where their dictionary or number is not the run's."""
     for path, text in zip(paths, texts, strict=True):
         own = Vocabulary.load(dictionary(path)).pieces
         if own != text.vocabulary.pieces[: len(own)]:
             raise DataError(f"{dictionary(path)}: is not this run's dictionary; binarise again with that of its task/")
-    stores = tuple(IndexedStore(path, len(text.vocabulary)) for path, text in zip(paths, texts, strict=True))
+    limits = [len(text.vocabulary) if checks else None for text in texts]
+    stores = tuple(IndexedStore(path, limit) for path, limit in zip(paths, limits, strict=True))
     if len({len(store) for store in stores}) > 1:
         counts = " and ".join(f"{store.path} has {len(store)}" for store in stores)
         raise DataError(f"{counts} sentences; they must be translations of each other, one by one")
@@ -84,12 +98,13 @@ def encoded_rows(
     paths: Sequence[Path], texts: Sequence["Text"]
 ) -> Iterator[list[tuple[NDArray[np.int32], NDArray[np.int64]]]]:
     """The rows of files that belong together, in chunks: ids and lengths of each file, as text is encoded."""
-    stores = open_together(paths, texts)
+    stores = [store.unmapped() for store in open_together(paths, texts)]
     for start in range(0, len(stores[0]), ROWS):
         chunk = []
         for store in stores:
-            offsets = store.offsets[start : start + ROWS + 1]
-            chunk.append((store.ids[offsets[0] : offsets[-1]].astype(np.int32), np.diff(offsets)))
+            lengths = store.lengths_between(start, min(start + ROWS, len(store)))
+            first, _ = store.bounds(np.array([start]))
+            chunk.append((store.pieces(first, lengths.sum(keepdims=True)).astype(np.int32), lengths))
         yield chunk
 
 

@@ -19,6 +19,7 @@ from app.tasks.preparation import prepare
 from app.tasks.text import LearningSettings, Text, learn
 from app.tokenizers import Tokenizer
 
+MAPPED = 1 << 28  # bytes of a text from which on its blocks are read instead of mapped
 log = logging.getLogger(__name__)
 
 
@@ -98,7 +99,7 @@ class OneText:
         cfg, found = self.cfg, find_split(self._corpora, split, self._language())
         files, weights = [(path,) for path, _ in found], [weight for _, weight in found]
         prepared = prepare(files, {"text": self.text}, cfg.on_bad_line, cfg.num_workers, self._cache_dir)
-        (store,) = prepared.stores
+        store = prepared.stores[0] if prepared.stores[0].nbytes < MAPPED else prepared.stores[0].unmapped()
         parts = [
             slices_of_rows(store, int(end - rows), int(end), size, cfg.sample_break_mode)
             for end, rows in zip(np.cumsum(prepared.rows), prepared.rows, strict=True)

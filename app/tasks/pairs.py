@@ -87,7 +87,9 @@ class LanguagePair:
             texts["alignments"] = Alignments()
         prepared = prepare(files, texts, cfg.on_bad_line, cfg.num_workers, cache_dir)
         if len(prepared.stores) > 2:
-            check_alignments(prepared.stores, f"{split}.{self.name}.{ALIGN}")
+            told = f"{split}.{self.name}.{ALIGN}"
+            name = key(stores=[identity(store.path) for store in prepared.stores])
+            cached(cache_dir / f"aligned-{name}", lambda _directory: check_alignments(prepared.stores, told))
         return Opened(f"{split} {self.name}" if self.is_one_of_several else split, prepared, [w for _, w in found])
 
     def used(self, opened: "Opened", cache_dir: Path, is_large: bool) -> PairDataset:

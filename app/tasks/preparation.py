@@ -65,7 +65,7 @@ def prepare(
     is read where it is; several such directories are put together in the cache. Inside `shares.encoding` a job encodes
     its share only, and MissingSharesError is raised until all are there.
     """
-    if (there := stores_in_place(files, only_text(texts.values()))) is not None:
+    if (there := stores_in_place(files, only_text(texts.values()), cache_dir)) is not None:
         return Prepared(files[0][0].parent, there, [len(there[0])], 0)
     name = key(
         version=VERSION,

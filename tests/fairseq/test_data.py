@@ -75,6 +75,19 @@ def test_batches_are_those_of_the_text(directory: Path) -> None:
     assert binarised.references("test") == text.references("test")
 
 
+def test_ids_are_looked_at_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_, first), (_, second) = tasks(directory), tasks(directory)
+    first.dataset("train")
+    monkeypatch.setattr(IndexedStore, "_check_ids", None)
+    assert len(second.dataset("train")) == 300
+
+
+def test_a_large_one_is_batched_by_windows_and_by_other_processes(directory: Path) -> None:
+    _, task = tasks(directory, "batching.window=64", "batching.num_workers=1")
+    batches = list(task.get_batch_iterator(task.dataset("train"), epoch=1))
+    assert sorted(i for batch in batches for i in batch.ids.tolist()) == list(range(300))
+
+
 def test_several_directories_are_put_together(directory: Path, tmp_path: Path) -> None:
     again = tmp_path / "data-bin"
     again.mkdir()

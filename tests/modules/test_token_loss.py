@@ -75,3 +75,11 @@ def test_z_loss_is_the_squared_logarithm_of_the_normaliser() -> None:
     plain, with_z = (token_loss(model, features, target, PAD, z_loss=weight).loss for weight in (0.0, 0.5))
     log_z = model.linear(features).double().exp().sum(-1).log()
     assert (with_z - plain).item() == pytest.approx(0.5 * log_z.square().sum().item(), rel=1e-4)
+
+
+def test_no_position_has_no_gradient() -> None:
+    features, weight = torch.randn(0, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    loss, *_ = projected_loss(features, weight, None, torch.empty(0, dtype=torch.long), 0.1)
+    (2 * loss).backward()
+    assert weight.grad is not None
+    assert not weight.grad.any()

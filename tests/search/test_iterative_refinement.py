@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from app.data.vocabulary import Vocabulary
@@ -65,6 +67,14 @@ def found(model: Model | list[Model], sources: list[list[int]], **changes: objec
         hypotheses = strategy("iterative_refinement", **changes).generate(models, *batch(sources))
     assert all(len(each) == 1 for each in hypotheses)
     return [each[0].tokens.tolist() for each in hypotheses]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6), min_size=1, max_size=6), st.integers(1, 3))
+def test_a_sentence_does_not_notice_its_batch(sources: list[list[int]], width: int) -> None:
+    options = {"iter_decode_with_beam": width, "iter_decode_max_iter": 4}
+    together = found(Writer(), sources, **options)
+    assert together == [found(Writer(), [source], **options)[0] for source in sources]
 
 
 def test_a_draft_is_done_when_a_step_changes_nothing() -> None:
