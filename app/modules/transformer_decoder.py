@@ -167,14 +167,11 @@ class Decoder(Embedding):
         """
         x, states, mask = self.embed(tokens), memory.states, visible(memory.keep)
         keep = tokens.ne(self.padding_idx) if full_context else None
-        attention = states
+        attention: list[Tensor] = []
         for each in self.layers.all():
-            assert isinstance(each, DecoderLayer)
-            x = each.attend_self(x, states, mask, None, keep)
-            if each is self.layers[layer]:
-                attention = each.memory_weights(x, states, mask, heads)
-            x = each.feed_forward(each.attend_memory(x, states, mask))
-        return self._features(x), attention
+            asked = attention if each is self.layers[layer] else None
+            x = each(x, states, mask, keep=keep, attention=asked, heads=heads)
+        return self._features(x), attention[0]
 
     def _features(self, x: Tensor) -> Tensor:
         """What stands behind the last layer."""

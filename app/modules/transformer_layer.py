@@ -132,13 +132,20 @@ class DecoderLayer(Layer):
         mask: Tensor | None,
         cache: tuple[KeyValues, KeyValues] | None = None,
         seen: Tensor | None = None,
+        keep: Tensor | None = None,
+        attention: list[Tensor] | None = None,
+        heads: int | None = None,
     ) -> Tensor:
         """x [B, T, D], memory [B, S, E] with mask [B, 1, 1, S] -> [B, T, D].
 
         With a cache x is the newest position of T hypotheses, which share what the cache holds of the self-attention as
-        far as `seen` [B, 1, T, E], which is added to scores, allows; None: all of it.
+        far as `seen` [B, 1, T, E], which is added to scores, allows; None: all of it. `keep`: see `attend_self`. What
+        it attends to in the memory, mean over the first `heads` heads, or all, [B, T, S], is appended to `attention`.
         """
-        x = self.attend_self(x, memory, mask, cache, seen=seen)
+        x = self.attend_self(x, memory, mask, cache, keep, seen)
+        if attention is not None:
+            assert memory is not None
+            attention.append(self.memory_weights(x, memory, mask, heads))
         return self.feed_forward(self.attend_memory(x, memory, mask, cache))
 
     def attend_memory(

@@ -48,9 +48,9 @@ class Whole:
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The layers of encoder and decoder: what stands in lists called `layers`."""
-    lists = (module for name, module in model.named_modules() if name.rpartition(".")[2] == "layers")
-    return [layer for found in lists if isinstance(found, nn.ModuleList) for layer in found]
+    """The layers of encoder and decoder: what stands in modules called `layers`."""
+    stacks = (module for name, module in model.named_modules() if name.rpartition(".")[2] == "layers")
+    return [layer for stack in stacks for layer in stack.children()]
 
 
 def checkpoint_activations(model: nn.Module) -> None:

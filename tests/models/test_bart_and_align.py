@@ -12,6 +12,7 @@ from app.cli import store_schema
 from app.compose import CONF
 from app.errors import ConfigError
 from app.plugins import configure
+from app.runtime.placement import layers_of
 from tests.golden.cases import vocabulary
 
 NAMED = {  # layers of each side, width, feed-forward width, heads, whether embeddings are scaled, and normed
@@ -66,6 +67,17 @@ def test_an_alignment_comes_from_the_layer_of_that_number() -> None:
     assert model.cross_attention(torch.tensor([[2, 8]]), memory).shape == (1, 2, 3)
     with pytest.raises(ConfigError, match=r"alignment_layer=0: must be one of decoder_layers_to_keep=\[1\]"):
         made("model=transformer_align", "model.alignment_layer=0", "model.decoder_layers_to_keep=[1]")
+
+
+def test_layers_are_called_where_they_align_too() -> None:
+    """What is hung on to a layer's call, as its weights' gathering is in distributed=fsdp, happens then too."""
+    model, called = made("model=transformer_align"), []
+    for layer in layers_of(model):
+        layer.register_forward_pre_hook(lambda *_: called.append(1))
+    source, target = torch.tensor([[5, 6, 2]]), torch.tensor([[2, 8]])
+    batch: Any = SimpleNamespace(src_tokens=source, src_lengths=torch.tensor([3]), prev_output_tokens=target)
+    model.features_and_attention(batch)
+    assert len(called) == len(layers_of(model)) > 2
 
 
 @pytest.mark.parametrize("full_context", [False, True])
