@@ -11,13 +11,19 @@ from app.modules.plain_attention import attend, future
 from app.modules.positions import rotated
 
 FEW = 16  # queries of a head: where they are no more, plain products are quicker than torch's fused kernel on a CPU
+FEW_BF16 = 64  # the same in bf16
+BLOCK = 32  # positions by which room grows where all of it is given
+MANY = (
+    2**18
+)  # numbers in all keys: where they are less, products in fp32 are quicker than those in bf16, conversions too
 VECTOR = 16  # torch's softmax of fewer numbers does not use the CPU's vectors
 
 
 class KeyValues:
-    """Keys and values of one attention. Room grows by doubling: most steps copy what is new only.
+    """Keys and values of one attention. Room grows ahead: most steps copy what is new only.
 
-    On the CPU they are fp32: torch's batched products of small matrices are slower in bf16.
+    In bf16 on the CPU all room is given, zeros at its end, and has to be masked: oneDNN's products of a whole block are
+    several times faster than those of a part of each row.
     """
 
     def __init__(self) -> None:
@@ -32,34 +38,34 @@ class KeyValues:
         return 0 if self.keys is None else self.keys.size(0)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, H, T, d] twice -> everything so far, [N, H, length, d] twice."""
-        end = self.length + keys.size(2)
+        """[N, H, T, d] twice -> everything so far, [N, H, length or room, d] twice."""
+        end, whole = self.length + keys.size(2), _whole(keys)
         if self.keys is None or self.values is None or end > self.keys.size(2):
-            room = max(16, 2 * end)
+            room = -(-end // BLOCK) * BLOCK if whole else max(16, 2 * end)
             self.keys, self.values = self._grown(self.keys, keys, room), self._grown(self.values, values, room)
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
         self.length, self.steps = end, self.steps + 1
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return (self.keys, self.values) if whole else (self.keys[:, :, :end], self.values[:, :, :end])
+
+    def mask(self, given: Tensor | None) -> Tensor | None:
+        """`given`, which is for what was appended, as one for what `append` gave."""
+        if self.keys is None or not _whole(self.keys) or self.length == self.keys.size(2):
+            return given
+        free = (0, self.keys.size(2) - self.length)
+        given = self.keys.new_zeros(1, 1, 1, self.length, dtype=torch.float32) if given is None else additive(given)
+        return F.pad(given, free, value=float("-inf"))
 
     def _grown(self, old: Tensor | None, like: Tensor, room: int) -> Tensor:
         n, h, _, d = like.shape
-        new = like.new_empty(n, h, room, d, dtype=self.dtype(like))
+        new = _room(like, n, h, room, d)
         if old is not None:
             new[:, :, : self.length] = old[:, :, : self.length]
         return new
 
-    @staticmethod
-    def dtype(x: Tensor) -> torch.dtype:
-        """In which keys or values like x are kept."""
-        return torch.float32 if x.device.type == "cpu" else x.dtype
-
-    def hold(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def hold(self, keys: Tensor, values: Tensor) -> None:
         """Keep these [N, H, S, d], in one piece, so that no later product has to copy them."""
-        dtype, form = self.dtype(keys), torch.contiguous_format
-        self.keys, self.values = (x.to(dtype, memory_format=form).contiguous() for x in (keys, values))
-        self.length = keys.size(2)
-        return self.keys, self.values
+        self.keys, self.values, self.length = keys.contiguous(), values.contiguous(), keys.size(2)
 
     def select(self, rows: Tensor) -> None:
         """Make row `rows[i]` the new row i. Room stays for the next position. Where most rows stay, few are copied."""
@@ -79,10 +85,19 @@ class KeyValues:
         return x
 
     def _selected(self, old: Tensor, rows: Tensor) -> Tensor:
-        new = old.new_empty(rows.size(0), *old.shape[1:])
+        new = _room(old, rows.size(0), *old.shape[1:])
         now = old[:, :, : self.length].detach()  # `out` knows no gradients
         torch.index_select(now, 0, rows, out=new[:, :, : self.length])
         return new
+
+
+def _whole(x: Tensor) -> bool:
+    """Whether keys or values like x are given with all their room."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
+
+
+def _room(like: Tensor, *shape: int) -> Tensor:
+    return like.new_zeros(shape) if _whole(like) else like.new_empty(shape)
 
 
 class MultiheadAttention(nn.Module):
@@ -150,6 +165,7 @@ class MultiheadAttention(nn.Module):
                 q, k = (rotated(each.unsqueeze(-2), cache.steps).squeeze(-2) for each in (q, k))
         if cache is not None:
             k, v = cache.append(k, v)
+            mask = cache.mask(mask)
         y = self._attend(q, k, v, mask, causal and cache is None, cache is not None)
         return self._join(y if head_scale is None else y * head_scale[:, None, None])
 
@@ -181,7 +197,8 @@ class MultiheadAttention(nn.Module):
         else:
             k, v = self.keys_values(memory)
             if cache is not None:
-                k, v = cache.hold(k, v)
+                cache.hold(k, v)
+                k, v = k.contiguous(), v.contiguous()
         y = self._attend(q, k, v, mask, causal=False, cached=cache is not None)
         return self._join(y).view(batch, -1, x.size(-1))
 
@@ -216,12 +233,12 @@ class MultiheadAttention(nn.Module):
         k, v = self._shared(k), self._shared(v)
         p = self.dropout.p if self.training else 0.0
         learns = torch.is_grad_enabled()
-        if cached and p == 0.0 and q.device.type == "cpu" and q.size(2) <= FEW and not learns:
-            return _attend_few(q.to(k.dtype), k, v, mask).to(q.dtype)
+        few = FEW_BF16 if q.dtype == torch.bfloat16 else FEW * cached
+        if q.device.type == "cpu" and p == 0.0 and not (learns or causal) and q.size(2) <= few:
+            return _attend_few(q, k, v, mask).to(q.dtype)
         if cached or q.device.type != "cpu" or (p == 0.0 and (q.dtype == torch.float32 or not learns)):
-            mask = mask if mask is None or mask.dtype == torch.bool else mask.to(k.dtype)
-            y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, dropout_p=p, is_causal=causal)
-            return y.to(q.dtype)
+            mask = mask if mask is None or mask.dtype == torch.bool else mask.to(q.dtype)
+            return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
         # On the CPU torch's fused kernel knows no dropout, and its backward in bf16 is far slower than plain products.
         if p == 0.0:
             return attend(q, k, v, mask, causal)
@@ -253,10 +270,16 @@ def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
 
 
 def _attend_few(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """What torch's fused kernel computes in fp32, found faster where there are few queries, as in decoding."""
-    sizes = q.shape[:-1]
-    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-    scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.size(-1) ** -0.5)
+    """What torch's fused kernel computes, found faster where there are few queries, as in decoding.
+
+    Products in bf16 pay where there is much to read; each number of rows needs a kernel of its own first.
+    """
+    sizes, dtype = q.shape[:-1], q.dtype if k.numel() >= MANY else torch.float32
+    q, k, v = (x.flatten(0, 1).to(dtype) for x in (q, k, v))
+    if dtype == torch.float32:
+        scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.size(-1) ** -0.5)
+    else:
+        scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(q.size(-1) ** -0.5)
     if mask is not None:
         scores.view(*sizes, -1).add_(additive(mask))
     if scores.size(-1) >= VECTOR:
@@ -264,4 +287,4 @@ def _attend_few(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     else:
         weights = scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
         weights.div_(weights.sum(dim=-1, keepdim=True))
-    return torch.bmm(weights, v).view(*sizes, -1)
+    return torch.bmm(weights.to(dtype), v).view(*sizes, -1)

@@ -54,16 +54,37 @@ def test_a_model_searches_the_same_and_keeps_its_names(precision: str) -> None:
     assert found == pytest.approx(expected, abs=ERRORS[precision] * 2)
 
 
-def test_keys_that_were_reordered_have_room_for_the_next() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keys_that_were_reordered_have_room_for_the_next(dtype: torch.dtype) -> None:
     cache, rows = KeyValues(), torch.tensor([2, 0, 0])
-    steps = [torch.randn(3, 2, 1, 4) for _ in range(40)]
+    steps = [torch.randn(3, 2, 1, 4).to(dtype) for _ in range(40)]
     for step in steps[:-1]:
         cache.append(step, -step)
     cache.select(rows)
     keys, values = cache.append(steps[-1], -steps[-1])
     expected = torch.cat([*(step[rows] for step in steps[:-1]), steps[-1]], dim=2)
-    assert torch.equal(keys, expected)
-    assert torch.equal(values, -expected)
+    assert torch.equal(keys[:, :, :40], expected)
+    assert torch.equal(values[:, :, :40], -expected)
+    assert keys.size(2) == (64 if dtype == torch.bfloat16 else 40)
+    assert not keys[:, :, 40:].any()
+    mask = cache.mask(None)
+    assert (mask is None) == (dtype == torch.float32)
+    assert mask is None or mask.isneginf().flatten().tolist() == [False] * 40 + [True] * 24
+
+
+def test_few_queries_attend_in_bf16_as_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    attention, x = MultiheadAttention(16, 2, 0.0).bfloat16(), torch.randn(3, 5, 16).bfloat16()
+    mask = torch.ones(3, 1, 1, 5, dtype=torch.bool)
+    mask[0, ..., 3:] = False
+    found = []
+    for many in (0, 10**9):
+        monkeypatch.setattr("app.modules.attention.MANY", many)
+        with torch.inference_mode():
+            found.append(attention(x, mask).float())
+    expected = attention.float()(x.float(), mask)
+    for each in found:
+        torch.testing.assert_close(each, expected, rtol=0, atol=0.03)
 
 
 def test_only_a_self_attention_has_one_product_for_three() -> None:
