@@ -92,7 +92,7 @@ def test_a_resume_that_forgets_anything_is_seen(
 ) -> None:
     settings = ["lr_scheduler=reduce_lr_on_plateau", "lr_scheduler.lr_patience=0", "lr_scheduler.lr_shrink=0.5"]
     settings += ["precision=fp16", "precision.init_scale=64", "precision.growth_interval=4"]
-    settings += ["trainer.validate_interval_updates=3", "trainer.max_update=26", "optimizer.lr=0.1"]
+    settings += ["trainer.validate_interval_updates=3", "trainer.max_update=28", "optimizer.lr=0.1"]
 
     def stopped(name: str, update: int) -> Victim:
         monkeypatch.setenv("FAULT", f"term:update@{update}")
@@ -107,7 +107,8 @@ def test_a_resume_that_forgets_anything_is_seen(
     start = newest(stopped("start", 1).run_dir)
     fresh = start.state() | {"weights": start.tensors("model.safetensors")}
     expected = Victim(tmp_path / "whole", *settings).here()
-    half = stopped("half", 21)  # after the last validation of an epoch, one without gain, and before its end
+    half = stopped("half", 25)  # inside an epoch, after a validation without gain, behind which none has one
+    assert newest(half.run_dir).state()["num_validations_without_gain"], "stop at another update"
     pieces = [piece for piece in newest(half.run_dir).state() if piece not in NEEDS_NOTHING]
     pieces += ["scaler", "weights", "averaged"]
     unseen = []
