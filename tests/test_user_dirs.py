@@ -69,8 +69,8 @@ def test_a_new_class_trains_from_a_directory(home: Path) -> None:
 
 def test_a_sweep_over_own_and_given_criterions(home: Path) -> None:
     for kind in ("model", "criterion", "optimizer", "lr_scheduler"):
-        write_plugin(kind, f"my_{kind}", home / "every_kind")
-    own = ["hydra.searchpath=[pkg://every_kind.conf]", "optimizer=my_optimizer", "lr_scheduler=my_lr_scheduler"]
+        write_plugin(kind, f"my_{kind}", home / "own_kinds")
+    own = ["hydra.searchpath=[pkg://own_kinds.conf]", "optimizer=my_optimizer", "lr_scheduler=my_lr_scheduler"]
     criterions = "criterion=my_criterion,cross_entropy"
     done = train(home, "-m", *own, criterions, "model=my_model", "model.embed_dim=8", *DATA, *SHORT)
     assert done.returncode == 0, done.stderr
