@@ -13,9 +13,7 @@ from app.modules.positions import rotated
 FEW = 16  # queries of a head: where they are no more, plain products are quicker than torch's fused kernel on a CPU
 FEW_BF16 = 64  # the same in bf16
 BLOCK = 32  # positions by which room grows where all of it is given
-MANY = (
-    2**18
-)  # numbers in all keys: where they are less, products in fp32 are quicker than those in bf16, conversions too
+MANY = 2**18  # numbers in all keys: where they are less, products in fp32 are quicker, conversions included
 VECTOR = 16  # torch's softmax of fewer numbers does not use the CPU's vectors
 
 
@@ -63,9 +61,10 @@ class KeyValues:
             new[:, :, : self.length] = old[:, :, : self.length]
         return new
 
-    def hold(self, keys: Tensor, values: Tensor) -> None:
-        """Keep these [N, H, S, d], in one piece, so that no later product has to copy them."""
+    def hold(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep these [N, H, S, d] and return them, in one piece, so that no later product has to copy them."""
         self.keys, self.values, self.length = keys.contiguous(), values.contiguous(), keys.size(2)
+        return self.keys, self.values
 
     def select(self, rows: Tensor) -> None:
         """Make row `rows[i]` the new row i. Room stays for the next position. Where most rows stay, few are copied."""
@@ -197,8 +196,7 @@ class MultiheadAttention(nn.Module):
         else:
             k, v = self.keys_values(memory)
             if cache is not None:
-                cache.hold(k, v)
-                k, v = k.contiguous(), v.contiguous()
+                k, v = cache.hold(k, v)
         y = self._attend(q, k, v, mask, causal=False, cached=cache is not None)
         return self._join(y).view(batch, -1, x.size(-1))
 
@@ -278,6 +276,7 @@ def _attend_few(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     q, k, v = (x.flatten(0, 1).to(dtype) for x in (q, k, v))
     if dtype == torch.float32:
         scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.size(-1) ** -0.5)
+        scores = scores.float()  # autocast gives bf16 after all
     else:
         scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(q.size(-1) ** -0.5)
     if mask is not None:

@@ -19,9 +19,9 @@ PRECISIONS = ("fp32", "bf16", "int8")
 def packed(model: nn.Module, precision: str) -> None:
     """Replace the linear layers of a model on the CPU, in place, by layers of packed weights.
 
-    fp32: the same numbers, but for rounding. bf16: the whole model's weights and activations are rounded to bf16, but
-    for the keys and values that decoding keeps; sums are fp32. int8: weights of linear layers are rounded to 8 bits
-    with a scale for each output, their inputs with a scale for each product.
+    fp32: the same numbers, but for rounding. bf16: the whole model's weights and activations are rounded to bf16, sums
+    inside of products are fp32. int8: weights of linear layers are rounded to 8 bits with a scale for each output,
+    their inputs with a scale for each product.
     """
     if precision == "bf16":
         model.bfloat16()

@@ -83,6 +83,8 @@ def test_few_queries_attend_in_bf16_as_in_fp32(monkeypatch: pytest.MonkeyPatch) 
         with torch.inference_mode():
             found.append(attention(x, mask).float())
     expected = attention.float()(x.float(), mask)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):  # as in validation
+        found.append(attention(x.float(), mask).float())
     for each in found:
         torch.testing.assert_close(each, expected, rtol=0, atol=0.03)
 
